@@ -1,1 +1,13 @@
-//! kiln-debian
+//! Debian's rules, as values and functions: what a mirror says, what may be believed of it, what fits together.
+//!
+//! From bytes to packages, in this order:
+//!
+//! - [`deb822`]: paragraphs of fields; [`version`]: version numbers and their order.
+//!
+//! Architecture invariant: this crate is pure. It opens no file and knows no clock, environment, network or random
+//! source; callers pass text, bytes, readers and `now`. Whatever the bytes are, it answers with a value or an error.
+
+#![forbid(unsafe_code)]
+
+pub mod deb822;
+pub mod version;
