@@ -457,7 +457,7 @@ Package: systemd
 Version: 257.7-1
 Priority: important
 Pre-Depends: libc6 (>= 2.38), libssl3t64 (>= 3.0.0)
-Depends: libsystemd-shared (= 257.7-1), libsystemd0 (= 257.7-1), mount, systemd-sysusers | systemd-standalone-sysusers
+Depends: libsystemd-shared (= 257.7-1), libsystemd0 (= 257.7-1), mount
 Recommends: dbus-broker | default-dbus-system-bus | dbus, systemd-timesyncd | time-daemon, linux-sysctl-defaults
 Provides: systemd-sysusers (= 257.7-1), systemd-tmpfiles (= 257.7-1)
 Conflicts: systemd-standalone-sysusers
@@ -469,6 +469,7 @@ Source: systemd
 Depends: libc6 (>= 2.38)
 Conflicts: systemd-sysusers
 Provides: systemd-sysusers (= 257.7-1)
+Replaces: systemd-sysusers
 
 Package: systemd-sysv
 Version: 257.7-1
@@ -534,7 +535,7 @@ Package: udev
 Version: 257.7-1
 Source: systemd
 Priority: important
-Depends: libc6 (>= 2.38), libsystemd-shared (= 257.7-1), libudev1 (= 257.7-1), systemd-sysusers | systemd-standalone-sysusers, libkmod2 (>= 15)
+Depends: libc6 (>= 2.38), libsystemd-shared (= 257.7-1), libudev1 (= 257.7-1), systemd | systemd-standalone-sysusers | systemd-sysusers, libkmod2 (>= 15)
 Recommends: kmod
 Multi-Arch: foreign
 

@@ -240,3 +240,35 @@ fn bound_subkey(primary: &SecretKey, subkey: &SecretSubkey) -> SignedPublicSubKe
         .expect("bind a subkey");
     SignedPublicSubKey::new(subkey.public_key().clone(), vec![binding])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_key_for_ever() {
+        assert_eq!(Key::named("archive").fingerprint(), "89532A313CCE1A7D7528985D3031D6B7FCF2BBD8");
+        assert_ne!(Key::named("archive").fingerprint(), Key::named("security").fingerprint());
+        let key = Key::named("archive");
+        assert_eq!(key.sign_detached(b"text", created()), key.sign_detached(b"text", created()));
+    }
+
+    #[test]
+    fn variants_are_the_same_key_with_other_certificates() {
+        let key = Key::named("archive");
+        for variant in [key.clone().expired(), key.clone().revoked(), key.clone().with_signing_subkey()] {
+            assert_eq!(variant.fingerprint(), key.fingerprint());
+            assert_ne!(variant.public_binary(), key.public_binary());
+        }
+        assert_ne!(key.clone().with_signing_subkey().signing_fingerprint(), key.signing_fingerprint());
+    }
+
+    #[test]
+    fn certificates_bind_what_they_hold() {
+        for key in [Key::named("a"), Key::named("b").with_signing_subkey(), Key::named("c").expired().revoked()] {
+            key.certificate().verify_bindings().unwrap();
+            let armored = key.public_armored();
+            assert!(armored.starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----"), "{armored}");
+        }
+    }
+}

@@ -433,3 +433,47 @@ fn inside(path: &str) -> String {
     let path = path.strip_prefix('/').unwrap_or_else(|| panic!("installed paths are absolute: {path}"));
     path.trim_end_matches('/').to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stanza_has_every_field_in_dpkgs_order() {
+        let package = Package::new("nginx", "1:1.26.3-3")
+            .source("nginx-source (1.2)")
+            .provides("httpd")
+            .depends("libc6 (>= 2.36)")
+            .depends("zlib1g")
+            .pre_depends("dpkg")
+            .multi_arch("foreign")
+            .file("/usr/share/x", vec![0; 1025]);
+        let stanza = package.index_stanza("main", b"deb");
+        assert_eq!(
+            stanza,
+            "Package: nginx\nSource: nginx-source (1.2)\nVersion: 1:1.26.3-3\nArchitecture: amd64\n\
+             Maintainer: Kiln tests <tests@mirror.example>\nInstalled-Size: 3\nPre-Depends: dpkg\n\
+             Depends: libc6 (>= 2.36), zlib1g\nProvides: httpd\nSection: misc\nPriority: optional\n\
+             Multi-Arch: foreign\nDescription: nginx, as small as it can be\n A package for tests.\n\
+             Filename: pool/main/n/nginx-source/nginx_1.26.3-3_amd64.deb\nSize: 3\n\
+             SHA256: 9cfa1468c93fc18652e34a000f0c6614b0fa18f6f4887477ad9b0d36ca6a7eaa\n"
+        );
+    }
+
+    #[test]
+    fn pool_paths_follow_debian() {
+        let check = |package: Package, path: &str| assert_eq!(package.pool_path("main"), path);
+        check(Package::new("bash", "5.2"), "pool/main/b/bash/bash_5.2_amd64.deb");
+        check(Package::new("libc6", "2.41").source("glibc"), "pool/main/g/glibc/libc6_2.41_amd64.deb");
+        check(Package::new("libcap2", "1:2.75").for_all(), "pool/main/libc/libcap2/libcap2_2.75_all.deb");
+    }
+
+    #[test]
+    fn stanzas_read_back_as_packages() {
+        let packages = Package::parse_all(
+            "\nPackage: a\nVersion: 1\nDepends: b | c\n\nPackage: b\nVersion: 2\nArchitecture: all\n",
+        );
+        let expected = [Package::new("a", "1").depends("b | c"), Package::new("b", "2").for_all()];
+        assert_eq!(packages, expected);
+    }
+}

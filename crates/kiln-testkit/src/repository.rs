@@ -42,7 +42,7 @@ pub struct Suite {
     date: Timestamp,
     valid_until: Option<Timestamp>,
     by_hash: bool,
-    separate_all: bool,
+    all_packages: AllPackages,
     components_prefix: String,
     compressions: Vec<Compression>,
     architectures: Vec<String>,
@@ -50,6 +50,17 @@ pub struct Suite {
     inline: bool,
     components: BTreeMap<String, Vec<Package>>,
     component: String,
+}
+
+/// Where a suite lists its `Architecture: all` packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllPackages {
+    /// In every architecture's index, and Release says so, as Debian's suites do.
+    Repeated,
+    /// In every architecture's index, and Release does not mention `all`, as Debian's security suites do.
+    RepeatedSilently,
+    /// In an index of their own, `binary-all`.
+    Separate,
 }
 
 /// A repository as it was last written.
@@ -72,6 +83,13 @@ impl Repository {
     #[must_use]
     pub fn new(root: impl Into<Utf8PathBuf>) -> Self {
         Self { root: root.into(), suites: Vec::new(), keeps_old_indexes: false }
+    }
+
+    /// The same repository in another directory.
+    #[must_use]
+    pub fn at(mut self, root: impl Into<Utf8PathBuf>) -> Self {
+        self.root = root.into();
+        self
     }
 
     /// Adds a suite, or replaces the suite of the same name.
@@ -146,7 +164,7 @@ impl Suite {
             date: DEFAULT_DATE.parse().expect("a date"),
             valid_until: None,
             by_hash: true,
-            separate_all: false,
+            all_packages: AllPackages::Repeated,
             components_prefix: String::new(),
             compressions: vec![Compression::Xz, Compression::Gzip],
             architectures: vec!["amd64".to_owned()],
@@ -169,7 +187,7 @@ impl Suite {
     pub fn security(codename: &str) -> Self {
         let mut suite = Self::new(&format!("{codename}-security")).label("Debian-Security");
         "updates/".clone_into(&mut suite.components_prefix);
-        suite.signed_by([Key::named("security")])
+        suite.all_packages(AllPackages::RepeatedSilently).signed_by([Key::named("security")])
     }
 
     /// The suite's name: the directory under `dists`.
@@ -227,10 +245,10 @@ impl Suite {
         self
     }
 
-    /// Whether `Architecture: all` packages have an index of their own only; Debian repeats them in every architecture's.
+    /// Where `Architecture: all` packages are listed.
     #[must_use]
-    pub fn separate_all(mut self, separate: bool) -> Self {
-        self.separate_all = separate;
+    pub fn all_packages(mut self, listed: AllPackages) -> Self {
+        self.all_packages = listed;
         self
     }
 
@@ -336,13 +354,14 @@ impl Suite {
     }
 
     fn index_architectures(&self) -> impl Iterator<Item = &str> {
-        self.separate_all.then_some("all").into_iter().chain(self.architectures.iter().map(String::as_str))
+        let all = (self.all_packages == AllPackages::Separate).then_some("all");
+        all.into_iter().chain(self.architectures.iter().map(String::as_str))
     }
 
     /// The architectures whose indexes hold `package`.
     fn listed_in(&self, package: &Package) -> Vec<String> {
         match package.architecture() {
-            "all" if !self.separate_all => self.architectures.clone(),
+            "all" if self.all_packages != AllPackages::Separate => self.architectures.clone(),
             architecture => {
                 let known = architecture == "all" || self.architectures.iter().any(|name| name == architecture);
                 assert!(known, "suite {} does not have the architecture of {}", self.name, package.file_name());
@@ -400,10 +419,11 @@ impl Suite {
         if self.by_hash {
             field("Acquire-By-Hash", "yes");
         }
-        if !self.separate_all {
+        if self.all_packages == AllPackages::Repeated {
             field("No-Support-for-Architecture-all", "Packages");
         }
-        field("Architectures", &format!("all {}", self.architectures.join(" ")));
+        let all = if self.all_packages == AllPackages::RepeatedSilently { "" } else { "all " };
+        field("Architectures", &format!("{all}{}", self.architectures.join(" ")));
         field("Components", &self.release_components());
         field("Description", &format!("{} {}, made for tests", self.origin, self.name));
         text + "SHA256:\n" + table
@@ -513,4 +533,108 @@ fn files_under(root: &Utf8Path) -> BTreeSet<String> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The paths and bytes of a repository written to a directory of its own.
+    fn written(repository: &Repository) -> BTreeMap<String, Vec<u8>> {
+        let directory = tempfile::tempdir().unwrap();
+        let mirror = repository.clone().at(root(&directory)).write();
+        snapshot(&mirror)
+    }
+
+    fn root(directory: &tempfile::TempDir) -> Utf8PathBuf {
+        Utf8Path::from_path(directory.path()).unwrap().join("mirror")
+    }
+
+    fn snapshot(mirror: &Mirror) -> BTreeMap<String, Vec<u8>> {
+        mirror.files().into_iter().map(|path| (path.clone(), fs::read(mirror.root().join(path)).unwrap())).collect()
+    }
+
+    fn first() -> Repository {
+        Repository::new("unused").suite(Suite::new("trixie").package(Package::new("nginx", "1.26.3-3")))
+    }
+
+    fn second() -> Repository {
+        let newer = Package::new("nginx", "1.26.3-3+deb13u1");
+        let suite = Suite::new("trixie").date("2025-11-15T10:00:00Z").valid_until("2025-11-22T10:00:00Z");
+        Repository::new("unused").suite(suite.package(newer))
+    }
+
+    #[test]
+    fn the_same_description_gives_the_same_bytes() {
+        let repository = Repository::debian("unused");
+        assert_eq!(written(&repository), written(&repository));
+    }
+
+    #[test]
+    fn writing_again_updates_and_rolls_back_in_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |repository: Repository| snapshot(&repository.at(root(&directory)).write());
+        assert_eq!(place(first()), written(&first()));
+        assert_eq!(place(second()), written(&second()));
+        assert_eq!(place(first()), written(&first()));
+        assert_ne!(written(&first()), written(&second()));
+    }
+
+    #[test]
+    fn old_indexes_stay_by_hash_if_asked_but_old_packages_go() {
+        let directory = tempfile::tempdir().unwrap();
+        first().at(root(&directory)).write();
+        let mirror = second().keep_old_indexes(true).at(root(&directory)).write();
+        let count = |what: &str| mirror.files().iter().filter(|path| path.contains(what)).count();
+        assert_eq!((count("/by-hash/"), count(".deb")), (4, 1));
+        assert!(mirror.deb("nginx_1.26.3-3+deb13u1_amd64.deb").exists());
+    }
+
+    #[test]
+    fn a_written_mirror_repairs_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = first().at(root(&directory));
+        let mirror = repository.write();
+        let before = snapshot(&mirror);
+        crate::damage::corrupt_byte(&mirror.deb("nginx_1.26.3-3_amd64.deb"), 100);
+        assert_ne!(snapshot(&mirror), before);
+        assert_eq!(snapshot(&repository.write()), before);
+    }
+
+    #[test]
+    fn release_reads_as_debian_writes_it() {
+        let suite = Suite::security("trixie").alias("stable-security").valid_until("2025-09-13T10:00:00Z");
+        assert_eq!(
+            suite.release(" 00 1 main/x\n"),
+            "Origin: Debian\nLabel: Debian-Security\nSuite: stable-security\nCodename: trixie-security\n\
+             Date: Sat, 06 Sep 2025 10:00:00 UTC\nValid-Until: Sat, 13 Sep 2025 10:00:00 UTC\n\
+             Acquire-By-Hash: yes\nArchitectures: amd64\n\
+             Components: updates/main\nDescription: Debian trixie-security, made for tests\nSHA256:\n 00 1 main/x\n"
+        );
+    }
+
+    #[test]
+    fn one_line_of_release_is_one_file_as_it_lies_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let forms = [Compression::None, Compression::Gzip, Compression::Xz, Compression::Zstd];
+        let suite = Suite::new("trixie").compressions(forms).package(Package::new("a", "1")).component("contrib");
+        let mirror = Repository::new(root(&directory)).suite(suite).write();
+        let release = fs::read_to_string(mirror.suite_file("trixie", "Release")).unwrap();
+        let lines: Vec<&str> = release.lines().filter(|line| line.starts_with(' ')).collect();
+        assert_eq!(lines.len(), 8);
+        for line in lines {
+            let [digest, size, path] = line.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
+            let bytes = fs::read(mirror.suite_file("trixie", path)).unwrap();
+            assert_eq!((Sha256::of(&bytes).to_string(), bytes.len().to_string()), (digest.to_owned(), size.to_owned()));
+            let by_hash = path.rsplit_once('/').unwrap().0.to_owned() + "/by-hash/SHA256/" + digest;
+            assert_eq!(fs::read(mirror.suite_file("trixie", &by_hash)).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "two different packages")]
+    fn one_pool_path_cannot_hold_two_packages() {
+        let other = Package::new("a", "1").file("/other", "x");
+        written(&Repository::new("unused").suite(Suite::new("trixie").package(Package::new("a", "1")).package(other)));
+    }
 }
