@@ -258,7 +258,7 @@ impl<'a> Paragraphs<'a> {
         let mut end = None;
         while let Some(&first) = self.text.get(self.position) {
             let continues = matches!(first, b' ' | b'\t');
-            if !continues && !(self.comments && first == b'#') {
+            if !(continues || self.comments && first == b'#') {
                 break;
             }
             let line = self.take_line()?;

@@ -3,11 +3,17 @@
 //! From bytes to packages, in this order:
 //!
 //! - [`deb822`]: paragraphs of fields; [`version`]: version numbers and their order.
+//! - [`compression`]: xz, gzip and zstd, bounded and strict.
+//! - [`release`]: what a suite says about itself, and the digests of its indexes.
 //!
 //! Architecture invariant: this crate is pure. It opens no file and knows no clock, environment, network or random
 //! source; callers pass text, bytes, readers and `now`. Whatever the bytes are, it answers with a value or an error.
 
 #![forbid(unsafe_code)]
 
+pub mod compression;
 pub mod deb822;
+pub mod index;
+pub mod relation;
+pub mod release;
 pub mod version;
