@@ -41,6 +41,7 @@ pub struct Suite {
     codename: String,
     date: Timestamp,
     valid_until: Option<Timestamp>,
+    signed_at: Option<Timestamp>,
     by_hash: bool,
     all_packages: AllPackages,
     components_prefix: String,
@@ -163,6 +164,7 @@ impl Suite {
             codename: name.to_owned(),
             date: DEFAULT_DATE.parse().expect("a date"),
             valid_until: None,
+            signed_at: None,
             by_hash: true,
             all_packages: AllPackages::Repeated,
             components_prefix: String::new(),
@@ -224,7 +226,7 @@ impl Suite {
         self
     }
 
-    /// `Date`, and when the signatures were made: `2025-09-06T10:00:00Z`.
+    /// `Date`, and when the signatures were made unless [`Suite::signed_at`] says otherwise: `2025-09-06T10:00:00Z`.
     #[must_use]
     pub fn date(mut self, date: &str) -> Self {
         self.date = date.parse().expect("a date such as 2025-09-06T10:00:00Z");
@@ -235,6 +237,13 @@ impl Suite {
     #[must_use]
     pub fn valid_until(mut self, date: &str) -> Self {
         self.valid_until = Some(date.parse().expect("a date such as 2025-09-06T10:00:00Z"));
+        self
+    }
+
+    /// When the signatures were made, where it is not the suite's date.
+    #[must_use]
+    pub fn signed_at(mut self, date: &str) -> Self {
+        self.signed_at = Some(date.parse().expect("a date such as 2025-09-06T10:00:00Z"));
         self
     }
 
@@ -397,10 +406,11 @@ impl Suite {
         if self.keys.is_empty() {
             return files;
         }
-        let detached: String = self.keys.iter().map(|key| key.sign_detached(release.as_bytes(), self.date)).collect();
+        let signed_at = self.signed_at.unwrap_or(self.date);
+        let detached: String = self.keys.iter().map(|key| key.sign_detached(release.as_bytes(), signed_at)).collect();
         files.push(("Release.gpg", detached.into_bytes()));
         if self.inline {
-            files.push(("InRelease", key::sign_inline(&release, &self.keys, self.date).into_bytes()));
+            files.push(("InRelease", key::sign_inline(&release, &self.keys, signed_at).into_bytes()));
         }
         files
     }

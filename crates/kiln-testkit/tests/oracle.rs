@@ -220,7 +220,9 @@ fn apt_refuses_what_is_wrong_with_a_suite() {
     );
     check_refused(one_package().signed_by([Key::named("archive").revoked()]), intact, &["REVKEYSIG", "revoked"]);
     check_refused(one_package().valid_until("2025-09-07T00:00:00Z"), intact, &["is expired"]);
-    check_refused(one_package().date("2099-01-01T00:00:00Z"), intact, &["is not valid yet"]);
+    let future = || one_package().date("2099-01-01T00:00:00Z");
+    check_refused(future(), intact, &["is not valid yet", "Not live until 2098-12-31"]);
+    check_refused(future().signed_at("2025-09-06T10:00:00Z"), intact, &["is not valid yet"]);
 }
 
 #[test]
