@@ -1,0 +1,477 @@
+//! The directory itself: opening, reading, verifying, adding.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::str::FromStr as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use kiln_model::digest::{Hasher, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::aside;
+
+/// Raised when an older Kiln could misread the directory.
+const LAYOUT_VERSION: &str = "1";
+
+/// Everything the root may hold; a directory with anything else in it, and no layout file, is somebody else's.
+const DIRECTORIES: [&str; 6] = ["sha256", "partial", "derived", "slot", "tmp", "quarantine"];
+const LAYOUT_FILE: &str = "layout";
+const CACHE_TAG_FILE: &str = "CACHEDIR.TAG";
+
+/// The first line is the signature that the Cache Directory Tagging Specification asks for.
+const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # Everything here can be downloaded or made again: see the Cache Directory Tagging Specification.\n";
+
+/// Large enough to keep a disk busy, small enough to stay in the processor's second-level cache while it is hashed.
+pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Mode of verified files: nobody should write to them, by accident or otherwise.
+pub(crate) const ENTRY_MODE: u32 = 0o444;
+
+/// Mode of documents that are replaced.
+pub(crate) const DOCUMENT_MODE: u32 = 0o600;
+
+/// A directory that keeps files by their digest. Cheap to clone; used by many threads and processes at once.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: Utf8PathBuf,
+}
+
+/// What [`Store::verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// The file is there and has its digest.
+    Present,
+    /// There is no such file.
+    Absent,
+    /// The file was there with other bytes. It no longer is.
+    Corrupt {
+        /// Where it was moved.
+        moved_to: Utf8PathBuf,
+    },
+}
+
+/// One verified file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its name.
+    pub digest: Sha256,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// Why the store could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The root is a file, or something else that holds no files.
+    #[error("open the store at {root}: it is not a directory")]
+    NotADirectory {
+        /// The root as it was given.
+        root: Utf8PathBuf,
+    },
+    /// The root is a directory with other things in it.
+    #[error("open the store at {root}: it holds `{entry}`, which is not a store's")]
+    Foreign {
+        /// The root as it was given.
+        root: Utf8PathBuf,
+        /// One thing that Kiln did not put there.
+        entry: String,
+    },
+    /// The store was made by another version of Kiln.
+    #[error("open the store at {root}: its layout is version `{found}`; this Kiln knows version {LAYOUT_VERSION}")]
+    Layout {
+        /// The root as it was given.
+        root: Utf8PathBuf,
+        /// What the layout file says.
+        found: String,
+    },
+    /// The disk or a quota is full.
+    #[error("write to the store at {root}")]
+    Full {
+        /// The root as it was given.
+        root: Utf8PathBuf,
+        /// What the system said, with the path.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refused something else.
+    #[error("use the store at {root}")]
+    Io {
+        /// The root as it was given.
+        root: Utf8PathBuf,
+        /// What the system said, with the path.
+        #[source]
+        source: io::Error,
+    },
+    /// The file to be added could not be read.
+    #[error("read what is to be stored")]
+    Input {
+        /// What its reader said.
+        #[source]
+        source: io::Error,
+    },
+    /// No file has this digest.
+    #[error("read {digest} from the store: it is not there")]
+    Absent {
+        /// The digest asked for.
+        digest: Sha256,
+    },
+    /// The file's bytes had changed.
+    #[error("read {digest} from the store: its bytes have changed (their digest is {actual}); moved to {moved_to}")]
+    Corrupt {
+        /// The digest asked for.
+        digest: Sha256,
+        /// The digest of what was there.
+        actual: Sha256,
+        /// Where the file is now.
+        moved_to: Utf8PathBuf,
+    },
+    /// The name of a kind of derived value cannot be a directory's name.
+    #[error(
+        "use the derived values `{name}`: a name is lower-case letters, digits, `-` and `.`, and begins with a letter"
+    )]
+    Name {
+        /// The name as it was given.
+        name: String,
+    },
+}
+
+impl Store {
+    /// Opens the store at `root`, and makes it when there is none: parents too, with the user's umask; the root itself
+    /// for the user alone.
+    ///
+    /// # Errors
+    /// When `root` is no directory, belongs to something else, was made by another version of Kiln, or cannot be written.
+    pub fn open(root: &Utf8Path) -> Result<Self, StoreError> {
+        let store = Self { root: root.to_owned() };
+        store.make_root()?;
+        store.check_owner()?;
+        store.make_contents().map_err(|source| store.error(source))?;
+        store.check_layout()?;
+        aside::sweep(&store.directory("tmp")).map_err(|source| store.error(source))?;
+        Ok(store)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Utf8Path {
+        &self.root
+    }
+
+    /// Where the file with this digest is, or will be.
+    #[must_use]
+    pub fn path(&self, digest: &Sha256) -> Utf8PathBuf {
+        let name = digest.to_string();
+        self.directory("sha256").join(&name[..2]).join(name)
+    }
+
+    /// Whether a file of this digest and size is there, without reading it.
+    #[must_use]
+    pub fn contains(&self, digest: &Sha256, size_bytes: u64) -> bool {
+        self.size(digest) == Some(size_bytes)
+    }
+
+    /// The size of the file with this digest, if it is there; nothing is read.
+    #[must_use]
+    pub fn size(&self, digest: &Sha256) -> Option<u64> {
+        fs::metadata(self.path(digest)).ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
+    }
+
+    /// The bytes of the file, hashed again.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`]; [`StoreError::Corrupt`] when its bytes changed, and then it is not in the store any more.
+    pub fn read(&self, digest: &Sha256) -> Result<Vec<u8>, StoreError> {
+        let Some(mut file) = self.open_entry(digest)? else {
+            return Err(StoreError::Absent { digest: *digest });
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|source| self.error(source))?;
+        let actual = Sha256::of(&bytes);
+        if actual == *digest {
+            return Ok(bytes);
+        }
+        Err(StoreError::Corrupt { digest: *digest, actual, moved_to: self.quarantine(digest, &file)? })
+    }
+
+    /// Hashes the file where it is. With `size_bytes`, a file of another size is found corrupt without being read.
+    ///
+    /// # Errors
+    /// When the file cannot be read or moved; a corrupt or absent file is an answer, not an error.
+    pub fn verify(&self, digest: &Sha256, size_bytes: Option<u64>) -> Result<Presence, StoreError> {
+        let Some(mut file) = self.open_entry(digest)? else {
+            return Ok(Presence::Absent);
+        };
+        if self.is_good(&mut file, digest, size_bytes).map_err(|source| self.error(source))? {
+            return Ok(Presence::Present);
+        }
+        Ok(Presence::Corrupt { moved_to: self.quarantine(digest, &file)? })
+    }
+
+    /// Adds bytes; nothing is written when they are there already.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn insert(&self, bytes: &[u8]) -> Result<(Sha256, u64), StoreError> {
+        let digest = Sha256::of(bytes);
+        let size_bytes = bytes.len() as u64;
+        if self.verify(&digest, Some(size_bytes))? != Presence::Present {
+            self.write_aside(bytes, &self.path(&digest), ENTRY_MODE)?;
+        }
+        Ok((digest, size_bytes))
+    }
+
+    /// Adds all that `reader` gives; returns its digest and size.
+    ///
+    /// # Errors
+    /// [`StoreError::Input`] when `reader` fails; others when the store cannot be written.
+    pub fn insert_reader(&self, mut reader: impl Read) -> Result<(Sha256, u64), StoreError> {
+        let mut file = self.create_aside()?;
+        let (digest, size_bytes) = self.copy_hashing(&mut reader, &mut file)?;
+        if self.verify(&digest, Some(size_bytes))? != Presence::Present {
+            self.publish(file, &self.path(&digest), ENTRY_MODE)?;
+        }
+        Ok((digest, size_bytes))
+    }
+
+    /// Adds a copy of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Store::insert_reader`].
+    pub fn import(&self, path: &Utf8Path) -> Result<(Sha256, u64), StoreError> {
+        self.insert_reader(fs::File::open(path).map_err(|source| StoreError::Input { source })?)
+    }
+
+    /// Removes the file with this digest; whether there was one.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(&self, digest: &Sha256) -> Result<bool, StoreError> {
+        match fs::remove_file(self.path(digest)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    /// Every verified file, by digest. Names that are no digest are passed over.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = Vec::new();
+        self.list(&mut entries).map_err(|source| self.error(source))?;
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    fn list(&self, entries: &mut Vec<Entry>) -> io::Result<()> {
+        for fan in fs::read_dir(self.directory("sha256"))? {
+            for file in fs::read_dir(fan?.path())? {
+                let file = file?;
+                let digest = file.file_name().to_str().and_then(|name| Sha256::from_str(name).ok());
+                // A file that another process removed meanwhile is no entry.
+                if let (Some(digest), Ok(metadata)) = (digest, file.metadata()) {
+                    entries.push(Entry { digest, size_bytes: metadata.len() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make_root(&self) -> Result<(), StoreError> {
+        if let Some(parent) = self.root.parent() {
+            fs::create_dir_all(parent).map_err(|source| self.error(source))?;
+        }
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.root) {
+            Ok(()) => Ok(()),
+            Err(_) if self.root.is_dir() => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(StoreError::NotADirectory { root: self.root.clone() })
+            }
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    /// A mistyped path must never spread a store's files over somebody's home directory.
+    fn check_owner(&self) -> Result<(), StoreError> {
+        if self.root.join(LAYOUT_FILE).exists() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&self.root).map_err(|source| self.error(source))? {
+            let name = entry.map_err(|source| self.error(source))?.file_name();
+            if !is_ours(Path::new(&name)) {
+                return Err(StoreError::Foreign {
+                    root: self.root.clone(),
+                    entry: name.to_string_lossy().into_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn make_contents(&self) -> io::Result<()> {
+        for directory in DIRECTORIES {
+            fs::create_dir_all(self.directory(directory))?;
+        }
+        for (name, text) in [(CACHE_TAG_FILE, CACHE_TAG), (LAYOUT_FILE, &format!("{LAYOUT_VERSION}\n"))] {
+            if !self.root.join(name).exists() {
+                self.write_new(text.as_bytes(), &self.root.join(name), DOCUMENT_MODE)?;
+            }
+        }
+        drop(aside::create(&self.directory("tmp"))?);
+        Ok(())
+    }
+
+    fn check_layout(&self) -> Result<(), StoreError> {
+        let text = fs::read_to_string(self.root.join(LAYOUT_FILE)).map_err(|source| self.error(source))?;
+        if text.trim_end() == LAYOUT_VERSION {
+            return Ok(());
+        }
+        let found = text.trim_end().chars().take(40).collect();
+        Err(StoreError::Layout { root: self.root.clone(), found })
+    }
+
+    pub(crate) fn directory(&self, name: &str) -> Utf8PathBuf {
+        self.root.join(name)
+    }
+
+    fn open_entry(&self, digest: &Sha256) -> Result<Option<fs::File>, StoreError> {
+        match fs::File::open(self.path(digest)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    fn is_good(&self, file: &mut fs::File, digest: &Sha256, size_bytes: Option<u64>) -> io::Result<bool> {
+        let actual_bytes = file.metadata()?.len();
+        Ok(size_bytes.is_none_or(|expected| expected == actual_bytes) && hash(file)? == *digest)
+    }
+
+    /// Moves the entry that `file` is out of the way, unless another process put a new one in its place meanwhile.
+    fn quarantine(&self, digest: &Sha256, file: &fs::File) -> Result<Utf8PathBuf, StoreError> {
+        let path = self.path(digest);
+        let moved_to = self.directory("quarantine").join(digest.to_string());
+        if aside::names(&path, file.file()).map_err(|source| self.error(source))? {
+            fs::rename(&path, &moved_to).map_err(|source| self.error(source))?;
+        }
+        Ok(moved_to)
+    }
+
+    pub(crate) fn create_aside(&self) -> Result<NamedTempFile, StoreError> {
+        aside::create(&self.directory("tmp")).map_err(|source| self.error(source))
+    }
+
+    /// Writes `bytes` as the file `target`, all at once.
+    pub(crate) fn write_aside(&self, bytes: &[u8], target: &Utf8Path, mode: u32) -> Result<(), StoreError> {
+        self.write_new(bytes, target, mode).map_err(|source| self.error(source))
+    }
+
+    fn write_new(&self, bytes: &[u8], target: &Utf8Path, mode: u32) -> io::Result<()> {
+        let mut file = aside::create(&self.directory("tmp"))?;
+        file.write_all(bytes)?;
+        make_parent(target)?;
+        aside::publish(file, target, mode)
+    }
+
+    pub(crate) fn publish(&self, file: NamedTempFile, target: &Utf8Path, mode: u32) -> Result<(), StoreError> {
+        make_parent(target).and_then(|()| aside::publish(file, target, mode)).map_err(|source| self.error(source))
+    }
+
+    fn copy_hashing(&self, reader: &mut impl Read, file: &mut NamedTempFile) -> Result<(Sha256, u64), StoreError> {
+        let mut hasher = Hasher::new();
+        let mut size_bytes = 0;
+        let mut block = vec![0; BLOCK_BYTES];
+        loop {
+            let bytes = read_some(reader, &mut block).map_err(|source| StoreError::Input { source })?;
+            if bytes.is_empty() {
+                return Ok((hasher.finish(), size_bytes));
+            }
+            hasher.update(bytes);
+            file.write_all(bytes).map_err(|source| self.error(source))?;
+            size_bytes += bytes.len() as u64;
+        }
+    }
+
+    /// What the system said about the store, told apart by what a person can do about it.
+    pub(crate) fn error(&self, source: io::Error) -> StoreError {
+        let root = self.root.clone();
+        if is_full(&source) { StoreError::Full { root, source } } else { StoreError::Io { root, source } }
+    }
+}
+
+impl StoreError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotADirectory { root } => Some(format!("remove {root}, or choose another directory for the store")),
+            Self::Foreign { .. } => Some("choose a directory that is empty or does not exist yet".to_owned()),
+            Self::Layout { root, .. } => {
+                Some(format!("choose another directory, or remove {root}: everything in it can be downloaded again"))
+            }
+            Self::Full { root, .. } => {
+                Some(format!("make room on the file system of {root}, or choose another directory"))
+            }
+            Self::Io { root, source } => io_hint(root, source.kind()),
+            Self::Corrupt { .. } => {
+                Some("it will be fetched again; if this happens often, check the disk and the memory".to_owned())
+            }
+            Self::Absent { .. } => Some("fetch it first".to_owned()),
+            Self::Input { .. } | Self::Name { .. } => None,
+        }
+    }
+}
+
+fn io_hint(root: &Utf8Path, kind: io::ErrorKind) -> Option<String> {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            Some(format!("{root} must be writable by this user: change its owner, or choose another directory"))
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some(format!("{root} is on a read-only file system: choose another directory"))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a write failed for lack of room: the disk, a quota, or the process's limit on file sizes.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+pub(crate) fn make_parent(path: &Utf8Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+/// Hashes from the file's position to its end.
+pub(crate) fn hash(reader: &mut impl Read) -> io::Result<Sha256> {
+    let mut hasher = Hasher::new();
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        let bytes = read_some(reader, &mut block)?;
+        if bytes.is_empty() {
+            return Ok(hasher.finish());
+        }
+        hasher.update(bytes);
+    }
+}
+
+/// The next bytes, as many as come at once; none at the end.
+pub(crate) fn read_some<'a>(reader: &mut impl Read, block: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    loop {
+        match reader.read(block) {
+            Ok(count) => return Ok(&block[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_ours(name: &Path) -> bool {
+    name.to_str().is_some_and(|name| DIRECTORIES.contains(&name) || name == CACHE_TAG_FILE || name == LAYOUT_FILE)
+}
