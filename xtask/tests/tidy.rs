@@ -243,8 +243,8 @@ fn no_real_mirror_and_no_machines_path_is_named() {
         concat!("snapshot.deb", "ian.org"),
         concat!("archive.ubu", "ntu.com"),
         concat!("security.ubu", "ntu.com"),
-        concat!("/root", "/"),
-        concat!("/wo", "rk/"),
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
     ];
     check_lines(&files(&root(), &["rs", "toml", "md", "yaml", "json", "conf"]), |line| {
         let host = hosts.iter().find(|host| line.contains(**host))?;
