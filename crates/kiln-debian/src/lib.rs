@@ -4,6 +4,7 @@
 //!
 //! - [`deb822`]: paragraphs of fields; [`version`]: version numbers and their order.
 //! - [`compression`]: xz, gzip and zstd, bounded and strict.
+//! - [`openpgp`]: whose signature makes a text worth believing.
 //! - [`release`]: what a suite says about itself, and the digests of its indexes.
 //!
 //! Architecture invariant: this crate is pure. It opens no file and knows no clock, environment, network or random
@@ -14,6 +15,10 @@
 pub mod compression;
 pub mod deb822;
 pub mod index;
+pub mod openpgp;
+pub mod order;
 pub mod relation;
 pub mod release;
+pub mod solve;
+pub mod universe;
 pub mod version;

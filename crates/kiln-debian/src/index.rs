@@ -1,0 +1,833 @@
+//! The parsed `Packages` index, in a form that loads in milliseconds and is read where it lies.
+//!
+//! 1. [`Index::build`] reads the text once, stanza by stanza, checks every field that Kiln relies on, and writes a blob.
+//!    Only stanzas of the wanted architecture and of `all` are kept, and of those only the fields of [`Stanza`].
+//! 2. [`Index::load`] takes a blob back. It checks that every record can be read, so that nothing later can fail.
+//! 3. Lookups are binary searches over two sorted tables: packages by name, and what they provide.
+//!
+//! The blob is a cache, made and read by the same Kiln: its format has a version and no other promise. Whoever keeps it
+//! verifies its digest; a damaged blob is refused or answers wrongly, it never makes Kiln fail in another way.
+//!
+//! ```text
+//! magic | architecture | record... | package table | provides table | essential table | trailer
+//! record:         texts and numbers of one stanza; texts after their length, numbers as LEB128
+//! package table:  u32 where the record begins; sorted by name, then newest version first
+//! provides table: u32 where the entry of a `Provides` field begins, u32 its length, u32 place in the package table;
+//!                 sorted by the provided name, then by place
+//! essential table: u32 place in the package table of each `Essential: yes`
+//! trailer:        u32 where the package table begins, u32 entries in each of the three tables; all little-endian
+//! ```
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::io::Read;
+use std::ops::Range;
+
+use kiln_model::digest::Sha256;
+
+use crate::deb822::{BlockError, Blocks, Deb822Error, Paragraph, Paragraphs};
+use crate::relation::{self, Operator, Relation, RelationError};
+use crate::version::{self, Version, VersionError};
+
+/// Raised with every change of the format.
+const MAGIC: &[u8; 8] = b"KILNIDX1";
+const TRAILER_BYTES: usize = 16;
+
+/// All packages of one `Packages` file, ready for lookup.
+pub struct Index {
+    bytes: Vec<u8>,
+    architecture: String,
+    tables: Tables,
+}
+
+/// What an index says about one package in one version; texts are slices of the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stanza<'a> {
+    /// `Package`.
+    pub name: &'a str,
+    /// `Version`, as written.
+    pub version: &'a str,
+    /// `Architecture: all`, rather than the index's own.
+    pub is_all: bool,
+    /// `Multi-Arch`.
+    pub multi_arch: MultiArch,
+    /// `Essential: yes`.
+    pub is_essential: bool,
+    /// `Important: yes` or `Protected: yes`, which apt takes for the same; it prefers such providers.
+    pub is_important: bool,
+    /// `Priority`.
+    pub priority: Priority,
+    /// SHA-256 of the `.deb`.
+    pub sha256: Sha256,
+    /// Size of the `.deb`.
+    pub size_bytes: u64,
+    /// `Installed-Size`: an estimate of the space needed, in KiB; zero where the field is absent.
+    pub installed_size_kib: u64,
+    /// `Source` as written, perhaps with a version in parentheses; empty where it equals the package.
+    pub source: &'a str,
+    /// `Section`; may be empty.
+    pub section: &'a str,
+    /// `Filename`: path below the repository's root; for a local package, what its user calls the file.
+    pub filename: &'a str,
+    /// `Pre-Depends`.
+    pub pre_depends: &'a str,
+    /// `Depends`.
+    pub depends: &'a str,
+    /// `Recommends`.
+    pub recommends: &'a str,
+    /// `Conflicts`.
+    pub conflicts: &'a str,
+    /// `Breaks`.
+    pub breaks: &'a str,
+    /// `Provides`.
+    pub provides: &'a str,
+    /// `Replaces`; it says which files may be overwritten and has no part in solving.
+    pub replaces: &'a str,
+}
+
+/// `Multi-Arch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MultiArch {
+    /// Absent, `no` or unknown.
+    No,
+    /// Can be installed for several architectures side by side.
+    Same,
+    /// Serves packages of every architecture.
+    Foreign,
+    /// Serves packages of every architecture that say `:any`.
+    Allowed,
+}
+
+/// `Priority`; the first is the highest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Every system has it.
+    Required,
+    /// Everyone would miss it.
+    Important,
+    /// A modest system has it.
+    Standard,
+    /// The default.
+    Optional,
+    /// Also what is unknown or absent.
+    Extra,
+}
+
+/// A field that holds relations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RelationField {
+    /// Configured before this package is unpacked.
+    PreDepends,
+    /// Configured before this package is.
+    Depends,
+    /// Found together in all but unusual installations.
+    Recommends,
+    /// Never together.
+    Conflicts,
+    /// Never configured together.
+    Breaks,
+    /// Other names it answers to.
+    Provides,
+    /// May overwrite files of.
+    Replaces,
+}
+
+/// One entry of a `Provides` field, and the package that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Provider<'a> {
+    /// Place of the package in the index.
+    pub place: u32,
+    /// The version it is provided in, if the entry says one.
+    pub version: Option<&'a str>,
+}
+
+/// An index cannot be built or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The text could not be read.
+    #[error("read index")]
+    Read {
+        /// Why.
+        #[source]
+        source: BlockError,
+    },
+    /// The text is not deb822.
+    #[error("parse index")]
+    Syntax {
+        /// Why, with the line.
+        #[source]
+        source: Deb822Error,
+    },
+    /// A stanza without a field that every package has.
+    #[error("line {line}: package `{package}` has no field `{field}`")]
+    Missing {
+        /// First line of the stanza.
+        line: usize,
+        /// Name of the package; empty if that is what is missing.
+        package: String,
+        /// The absent field.
+        field: &'static str,
+    },
+    /// A field whose value Kiln cannot rely on.
+    #[error("line {line}: package `{package}`: field `{field}` is `{value}`, expected {expected}")]
+    Value {
+        /// First line of the stanza.
+        line: usize,
+        /// Name of the package.
+        package: String,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The version is none that dpkg accepts.
+    #[error("line {line}: package `{package}`")]
+    Version {
+        /// First line of the stanza.
+        line: usize,
+        /// Name of the package.
+        package: String,
+        /// Why.
+        #[source]
+        source: VersionError,
+    },
+    /// A relation that is not well formed.
+    #[error("line {line}: package `{package}`: parse field `{field}`")]
+    Relation {
+        /// First line of the stanza.
+        line: usize,
+        /// Name of the package.
+        package: String,
+        /// The field.
+        field: RelationField,
+        /// Why.
+        #[source]
+        source: RelationError,
+    },
+    /// More than the format can hold.
+    #[error("index is larger than 4 GiB")]
+    TooLarge,
+    /// The blob was not made by this version of Kiln, or it is damaged.
+    #[error("load index: {reason}")]
+    Damaged {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// The parts of a local `.deb` that its control file does not say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct File<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) sha256: Sha256,
+    pub(crate) size_bytes: u64,
+}
+
+impl Index {
+    /// Turns the text of a `Packages` file into a blob for [`Index::load`]; stanzas of other architectures than
+    /// `architecture` and `all` are left out. About a megabyte of the text is in memory at a time.
+    ///
+    /// # Errors
+    /// When the reader fails, or a stanza says something that Kiln cannot rely on: the error names package and line.
+    pub fn build(packages: impl Read, architecture: &str) -> Result<Vec<u8>, IndexError> {
+        let mut builder = Builder::new(architecture);
+        let mut blocks = Blocks::new(packages);
+        while let Some(mut block) = blocks.next_block().map_err(|source| IndexError::Read { source })? {
+            let mut paragraph = Paragraph::default();
+            while block.next_into(&mut paragraph).map_err(|source| IndexError::Syntax { source })? {
+                builder.add(&paragraph, None)?;
+            }
+        }
+        builder.finish()
+    }
+
+    /// An index of one package, from the control file of a `.deb`.
+    pub(crate) fn of_file(control: &str, architecture: &str, file: File<'_>) -> Result<Self, IndexError> {
+        let mut builder = Builder::new(architecture);
+        for paragraph in Paragraphs::new(control.as_bytes()) {
+            builder.add(&paragraph.map_err(|source| IndexError::Syntax { source })?, Some(file))?;
+        }
+        Self::load(builder.finish()?)
+    }
+
+    /// Takes back what [`Index::build`] made.
+    ///
+    /// # Errors
+    /// When the blob is of another format, or damaged.
+    pub fn load(bytes: Vec<u8>) -> Result<Self, IndexError> {
+        let damaged = |reason| IndexError::Damaged { reason };
+        let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("it has another format"))?;
+        let architecture = take_text(&mut rest).ok_or_else(|| damaged("its architecture cannot be read"))?.to_owned();
+        let tables = Tables::locate(&bytes).ok_or_else(|| damaged("its tables are not inside it"))?;
+        let index = Self { bytes, architecture, tables };
+        index.check().map_err(damaged)?;
+        Ok(index)
+    }
+
+    /// Reads everything once, which costs less than to check its digest.
+    fn check(&self) -> Result<(), &'static str> {
+        for place in 0..self.len() {
+            self.stanza(place).ok_or("one of its records cannot be read")?;
+        }
+        for entry in 0..self.tables.provides.len() {
+            let (_, place) = self.provides_entry(entry).ok_or("one of its provides cannot be read")?;
+            if place >= self.len() {
+                return Err("one of its provides has no package");
+            }
+        }
+        for place in self.essential() {
+            if place >= self.len() {
+                return Err("one of its essential packages is not there");
+            }
+        }
+        Ok(())
+    }
+
+    /// The architecture it was built for.
+    #[must_use]
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    /// How many packages it has; places go from zero to here.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.tables.packages.len()
+    }
+
+    /// Whether it has no package.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The package at `place`; none behind the last.
+    #[must_use]
+    pub fn stanza(&self, place: u32) -> Option<Stanza<'_>> {
+        let mut record = self.record(place)?;
+        read_record(&mut record)
+    }
+
+    /// The places of all versions of the package `name`, newest first.
+    #[must_use]
+    pub fn versions_of(&self, name: &str) -> Range<u32> {
+        equal_range(self.len(), |place| self.name_at(place).unwrap_or_default().cmp(name))
+    }
+
+    /// Who provides `name`, other than by being called so, in the order of places.
+    pub fn providers_of(&self, name: &str) -> impl Iterator<Item = Provider<'_>> {
+        let provided = |entry| self.provides_entry(entry).map_or("", |(relation, _)| relation.name);
+        equal_range(self.tables.provides.len(), |entry| provided(entry).cmp(name)).filter_map(|entry| {
+            let (relation, place) = self.provides_entry(entry)?;
+            Some(Provider { place, version: relation.constraint.map(|(_, version)| version) })
+        })
+    }
+
+    /// The places of the packages marked `Essential: yes`.
+    pub fn essential(&self) -> impl Iterator<Item = u32> {
+        (0..self.tables.essential.len()).filter_map(|entry| self.number(&self.tables.essential, entry, 0))
+    }
+
+    /// Every package name, in order, each as often as it has versions.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        (0..self.len()).filter_map(|place| self.name_at(place))
+    }
+
+    /// Every name that a package provides, in order, each as often as it is provided.
+    pub fn provided_names(&self) -> impl Iterator<Item = &str> {
+        (0..self.tables.provides.len()).filter_map(|entry| Some(self.provides_entry(entry)?.0.name))
+    }
+
+    fn name_at(&self, place: u32) -> Option<&str> {
+        take_text(&mut self.record(place)?)
+    }
+
+    fn record(&self, place: u32) -> Option<&[u8]> {
+        let start = self.number(&self.tables.packages, place, 0)?;
+        self.bytes.get(to_usize(start)..self.tables.packages.start)
+    }
+
+    fn provides_entry(&self, entry: u32) -> Option<(Relation<'_>, u32)> {
+        let table = &self.tables.provides;
+        let start = to_usize(self.number(table, entry, 0)?);
+        let end = start.checked_add(to_usize(self.number(table, entry, 1)?))?;
+        let text = std::str::from_utf8(self.bytes.get(start..end)?).ok()?;
+        Some((Relation::parse(text).ok()?, self.number(table, entry, 2)?))
+    }
+
+    /// The number in `column` of the `entry` of a table.
+    fn number(&self, table: &Table, entry: u32, column: usize) -> Option<u32> {
+        if entry >= table.len() {
+            return None;
+        }
+        read_u32(&self.bytes, table.start + (to_usize(entry) * table.columns + column) * 4)
+    }
+}
+
+impl<'a> Stanza<'a> {
+    /// The relations in `field`, as written.
+    #[must_use]
+    pub fn field(&self, field: RelationField) -> &'a str {
+        match field {
+            RelationField::PreDepends => self.pre_depends,
+            RelationField::Depends => self.depends,
+            RelationField::Recommends => self.recommends,
+            RelationField::Conflicts => self.conflicts,
+            RelationField::Breaks => self.breaks,
+            RelationField::Provides => self.provides,
+            RelationField::Replaces => self.replaces,
+        }
+    }
+
+    /// The or-groups in `field`.
+    pub fn groups(&self, field: RelationField) -> impl Iterator<Item = relation::Group<'a>> + use<'a> {
+        relation::groups(self.field(field)).filter_map(Result::ok)
+    }
+
+    /// What it provides beside its own name, and in which version. Entries that dpkg ignores are left out.
+    pub fn provided(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
+        provides_entries(self.provides)
+            .map(|(_, relation)| (relation.name, relation.constraint.map(|(_, version)| version)))
+    }
+
+    /// The source package that it was built from.
+    #[must_use]
+    pub fn source_name(&self) -> &'a str {
+        match self.source.split_once('(').map_or(self.source, |(name, _)| name).trim_ascii() {
+            "" => self.name,
+            name => name,
+        }
+    }
+
+    /// The version of that source package.
+    #[must_use]
+    pub fn source_version(&self) -> &'a str {
+        let written = self.source.split_once('(').and_then(|(_, rest)| rest.split_once(')'));
+        written.map_or(self.version, |(version, _)| version.trim_ascii())
+    }
+}
+
+/// Collects records, then sorts them.
+struct Builder<'a> {
+    architecture: &'a str,
+    bytes: Vec<u8>,
+    /// Where each record begins.
+    records: Vec<u32>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(architecture: &'a str) -> Self {
+        let mut bytes = MAGIC.to_vec();
+        put_text(&mut bytes, architecture);
+        Self { architecture, bytes, records: Vec::new() }
+    }
+
+    fn add(&mut self, paragraph: &Paragraph<'_>, file: Option<File<'_>>) -> Result<(), IndexError> {
+        let reader = StanzaReader::new(paragraph)?;
+        let architecture = reader.required("Architecture")?;
+        if architecture != "all" && architecture != self.architecture {
+            return match file {
+                Some(_) => Err(reader.value_error("Architecture", architecture, "the distribution's own or `all`")),
+                None => Ok(()),
+            };
+        }
+        let stanza = reader.stanza(architecture == "all", file)?;
+        self.records.push(u32::try_from(self.bytes.len()).map_err(|_| IndexError::TooLarge)?);
+        write_record(&mut self.bytes, &stanza);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, IndexError> {
+        self.sort();
+        let provides = self.provides_table()?;
+        let essential = self.essential_table()?;
+        let start = self.bytes.len();
+        let numbers = self.records.iter().chain(provides.iter().flatten()).chain(&essential);
+        let trailer = [start, self.records.len(), provides.len(), essential.len()];
+        let numbers: Vec<u32> = numbers.copied().collect();
+        self.bytes.reserve_exact((numbers.len() + trailer.len()) * 4);
+        for number in numbers {
+            self.bytes.extend(number.to_le_bytes());
+        }
+        for number in trailer {
+            self.bytes.extend(u32::try_from(number).map_err(|_| IndexError::TooLarge)?.to_le_bytes());
+        }
+        Ok(self.bytes)
+    }
+
+    /// By name, then newest first; of a version that is there twice, the first written.
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        let key = |record: u32| {
+            let mut record = bytes.get(to_usize(record)..).unwrap_or_default();
+            (take_text(&mut record).unwrap_or_default(), take_text(&mut record).unwrap_or_default())
+        };
+        let compare = |left: (&str, &str), right: (&str, &str)| {
+            left.0.cmp(right.0).then_with(|| version::compare(right.1, left.1)).then_with(|| left.1.cmp(right.1))
+        };
+        self.records.sort_by(|&left, &right| compare(key(left), key(right)));
+        self.records.dedup_by(|later, earlier| key(*later) == key(*earlier));
+    }
+
+    fn stanzas(&self) -> impl Iterator<Item = (u32, Stanza<'_>)> {
+        let read = |&record: &u32| read_record(&mut self.bytes.get(to_usize(record)..)?);
+        (0..).zip(self.records.iter().filter_map(read))
+    }
+
+    fn provides_table(&self) -> Result<Vec<[u32; 3]>, IndexError> {
+        let mut entries: Vec<(&str, u32, &str)> = Vec::new();
+        for (place, stanza) in self.stanzas() {
+            entries.extend(provides_entries(stanza.provides).map(|(text, relation)| (relation.name, place, text)));
+        }
+        entries.sort_by_key(|&(name, place, _)| (name, place));
+        let locate = |(_, place, text): (&str, u32, &str)| {
+            let start = text.as_ptr() as usize - self.bytes.as_ptr() as usize;
+            let start = u32::try_from(start).map_err(|_| IndexError::TooLarge)?;
+            let length = u32::try_from(text.len()).map_err(|_| IndexError::TooLarge)?;
+            Ok([start, length, place])
+        };
+        entries.into_iter().map(locate).collect()
+    }
+
+    fn essential_table(&self) -> Result<Vec<u32>, IndexError> {
+        Ok(self.stanzas().filter(|(_, stanza)| stanza.is_essential).map(|(place, _)| place).collect())
+    }
+}
+
+/// The entries of a `Provides` field that mean something: with no version or an exact one, for this architecture.
+fn provides_entries(field: &str) -> impl Iterator<Item = (&str, Relation<'_>)> {
+    relation::groups(field).filter_map(|group| {
+        let text = group.ok()?.text();
+        let relation = Relation::parse(text).ok()?;
+        let exact = relation.constraint.is_none_or(|(operator, _)| operator == Operator::Equal);
+        (exact && relation.qualifier.is_none()).then_some((text, relation))
+    })
+}
+
+/// Reads the fields of one stanza; its errors know the package and the line.
+struct StanzaReader<'a> {
+    paragraph: &'a Paragraph<'a>,
+    name: &'a str,
+}
+
+impl<'a> StanzaReader<'a> {
+    fn new(paragraph: &'a Paragraph<'a>) -> Result<Self, IndexError> {
+        let nameless = Self { paragraph, name: "" };
+        let name = nameless.required("Package")?;
+        if !relation::is_package_name(name) {
+            return Err(nameless.value_error("Package", name, "letters, digits and `-+._`"));
+        }
+        Ok(Self { paragraph, name })
+    }
+
+    fn stanza(&self, is_all: bool, file: Option<File<'a>>) -> Result<Stanza<'a>, IndexError> {
+        let file = file.map_or_else(|| self.file(), Ok)?;
+        let stanza = Stanza {
+            name: self.name,
+            version: self.version()?,
+            is_all,
+            multi_arch: MultiArch::parse(self.text("Multi-Arch")?),
+            is_essential: self.text("Essential")? == "yes",
+            is_important: self.text("Important")? == "yes" || self.text("Protected")? == "yes",
+            priority: Priority::parse(self.text("Priority")?),
+            sha256: file.sha256,
+            size_bytes: file.size_bytes,
+            installed_size_kib: self.installed_size()?,
+            source: self.text("Source")?,
+            section: self.text("Section")?,
+            filename: file.name,
+            pre_depends: self.relations(RelationField::PreDepends)?,
+            depends: self.relations(RelationField::Depends)?,
+            recommends: self.relations(RelationField::Recommends)?,
+            conflicts: self.relations(RelationField::Conflicts)?,
+            breaks: self.relations(RelationField::Breaks)?,
+            provides: self.relations(RelationField::Provides)?,
+            replaces: self.relations(RelationField::Replaces)?,
+        };
+        Ok(stanza)
+    }
+
+    /// The value of a field; empty where it is absent.
+    fn text(&self, field: &'static str) -> Result<&'a str, IndexError> {
+        let text = self.paragraph.text(field).map_err(|source| IndexError::Syntax { source })?;
+        Ok(text.unwrap_or_default())
+    }
+
+    fn required(&self, field: &'static str) -> Result<&'a str, IndexError> {
+        match self.text(field)? {
+            "" => Err(IndexError::Missing { line: self.paragraph.line(), package: self.name.to_owned(), field }),
+            text => Ok(text),
+        }
+    }
+
+    fn version(&self) -> Result<&'a str, IndexError> {
+        let text = self.required("Version")?;
+        let refused =
+            |source| IndexError::Version { line: self.paragraph.line(), package: self.name.to_owned(), source };
+        Version::parse(text).map_err(refused)?;
+        Ok(text)
+    }
+
+    fn relations(&self, field: RelationField) -> Result<&'a str, IndexError> {
+        let text = self.text(field.name())?;
+        for group in relation::groups(text) {
+            group.map_err(|source| {
+                let package = self.name.to_owned();
+                IndexError::Relation { line: self.paragraph.line(), package, field, source }
+            })?;
+        }
+        Ok(text)
+    }
+
+    fn file(&self) -> Result<File<'a>, IndexError> {
+        let name = self.required("Filename")?;
+        if !is_path_below_root(name) {
+            return Err(self.value_error("Filename", name, "a plain path below the repository's root"));
+        }
+        let size = self.required("Size")?;
+        let size_bytes = size.parse().map_err(|_| self.value_error("Size", size, "a number of bytes"))?;
+        let digest = self.required("SHA256")?;
+        let sha256 = digest.parse().map_err(|_| self.value_error("SHA256", digest, "64 hexadecimal digits"))?;
+        Ok(File { name, sha256, size_bytes })
+    }
+
+    fn installed_size(&self) -> Result<u64, IndexError> {
+        match self.text("Installed-Size")? {
+            "" => Ok(0),
+            size => size.parse().map_err(|_| self.value_error("Installed-Size", size, "a number of KiB")),
+        }
+    }
+
+    fn value_error(&self, field: &'static str, value: &str, expected: &'static str) -> IndexError {
+        let package = self.name.to_owned();
+        IndexError::Value { line: self.paragraph.line(), package, field, value: value.to_owned(), expected }
+    }
+}
+
+/// Whether a mirror may be asked for it, and a directory may hold it: nothing that climbs, hides or ends a line.
+fn is_path_below_root(path: &str) -> bool {
+    let plain = path.chars().all(|character| !character.is_control() && character != '\\');
+    plain && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+impl MultiArch {
+    fn parse(text: &str) -> Self {
+        match text {
+            "same" => Self::Same,
+            "foreign" => Self::Foreign,
+            "allowed" => Self::Allowed,
+            _ => Self::No,
+        }
+    }
+}
+
+impl Priority {
+    fn parse(text: &str) -> Self {
+        match text {
+            "required" => Self::Required,
+            "important" => Self::Important,
+            "standard" => Self::Standard,
+            "optional" => Self::Optional,
+            _ => Self::Extra,
+        }
+    }
+}
+
+impl RelationField {
+    /// The field's name, as Debian writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PreDepends => "Pre-Depends",
+            Self::Depends => "Depends",
+            Self::Recommends => "Recommends",
+            Self::Conflicts => "Conflicts",
+            Self::Breaks => "Breaks",
+            Self::Provides => "Provides",
+            Self::Replaces => "Replaces",
+        }
+    }
+}
+
+impl fmt::Display for RelationField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, architecture, tables } = self;
+        write!(f, "Index({architecture}, {} packages, {} bytes)", tables.packages.len(), bytes.len())
+    }
+}
+
+/// Where the tables are.
+struct Tables {
+    packages: Table,
+    provides: Table,
+    essential: Table,
+}
+
+/// Rows of `columns` numbers each, `rows` of them, from the byte `start` on.
+struct Table {
+    start: usize,
+    columns: usize,
+    rows: u32,
+}
+
+impl Tables {
+    fn locate(bytes: &[u8]) -> Option<Self> {
+        let trailer = bytes.len().checked_sub(TRAILER_BYTES)?;
+        let number = |position: usize| read_u32(bytes, trailer + position * 4);
+        let packages = Table { start: to_usize(number(0)?), columns: 1, rows: number(1)? };
+        let provides = Table { start: packages.end()?, columns: 3, rows: number(2)? };
+        let essential = Table { start: provides.end()?, columns: 1, rows: number(3)? };
+        (essential.end()? == trailer).then_some(Self { packages, provides, essential })
+    }
+}
+
+impl Table {
+    fn len(&self) -> u32 {
+        self.rows
+    }
+
+    fn end(&self) -> Option<usize> {
+        to_usize(self.rows).checked_mul(self.columns * 4)?.checked_add(self.start)
+    }
+}
+
+/// The rows between those for which `order` says less and those for which it says greater.
+fn equal_range(rows: u32, order: impl Fn(u32) -> Ordering) -> Range<u32> {
+    let first = partition_point(0..rows, |row| order(row).is_lt());
+    // Almost always there is one row, or a few.
+    let mut end = first;
+    while end < rows && order(end).is_eq() {
+        end += 1;
+    }
+    first..end
+}
+
+/// The first row of `rows` that is not `before`.
+fn partition_point(rows: Range<u32>, before: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (rows.start, rows.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+const ESSENTIAL: u8 = 1;
+const IMPORTANT: u8 = 2;
+const ALL: u8 = 4;
+/// The kind of `Multi-Arch` is above this bit.
+const MULTI_ARCH_SHIFT: u8 = 3;
+
+fn write_record(bytes: &mut Vec<u8>, stanza: &Stanza<'_>) {
+    put_text(bytes, stanza.name);
+    put_text(bytes, stanza.version);
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    let flags = flag(stanza.is_essential, ESSENTIAL) | flag(stanza.is_important, IMPORTANT) | flag(stanza.is_all, ALL);
+    bytes.push(flags | (stanza.multi_arch as u8) << MULTI_ARCH_SHIFT);
+    bytes.push(stanza.priority as u8);
+    bytes.extend(stanza.sha256.as_bytes());
+    put_number(bytes, stanza.size_bytes);
+    put_number(bytes, stanza.installed_size_kib);
+    let texts = [stanza.source, stanza.section, stanza.filename, stanza.pre_depends, stanza.depends];
+    let more = [stanza.recommends, stanza.conflicts, stanza.breaks, stanza.provides, stanza.replaces];
+    texts.into_iter().chain(more).for_each(|text| put_text(bytes, text));
+}
+
+fn read_record<'a>(record: &mut &'a [u8]) -> Option<Stanza<'a>> {
+    let name = take_text(record)?;
+    let version = take_text(record)?;
+    let (&[flags, priority], rest) = record.split_first_chunk()?;
+    let (sha256, rest) = rest.split_first_chunk()?;
+    *record = rest;
+    Some(Stanza {
+        name,
+        version,
+        is_all: flags & ALL != 0,
+        multi_arch: multi_arch_of(flags >> MULTI_ARCH_SHIFT)?,
+        is_essential: flags & ESSENTIAL != 0,
+        is_important: flags & IMPORTANT != 0,
+        priority: priority_of(priority)?,
+        sha256: Sha256::from_bytes(*sha256),
+        size_bytes: take_number(record)?,
+        installed_size_kib: take_number(record)?,
+        source: take_text(record)?,
+        section: take_text(record)?,
+        filename: take_text(record)?,
+        pre_depends: take_text(record)?,
+        depends: take_text(record)?,
+        recommends: take_text(record)?,
+        conflicts: take_text(record)?,
+        breaks: take_text(record)?,
+        provides: take_text(record)?,
+        replaces: take_text(record)?,
+    })
+}
+
+fn multi_arch_of(number: u8) -> Option<MultiArch> {
+    [MultiArch::No, MultiArch::Same, MultiArch::Foreign, MultiArch::Allowed].get(usize::from(number)).copied()
+}
+
+fn priority_of(number: u8) -> Option<Priority> {
+    let priorities = [Priority::Required, Priority::Important, Priority::Standard, Priority::Optional, Priority::Extra];
+    priorities.get(usize::from(number)).copied()
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    put_number(bytes, text.len() as u64);
+    bytes.extend(text.as_bytes());
+}
+
+fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    let length = usize::try_from(take_number(bytes)?).ok()?;
+    let (text, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    std::str::from_utf8(text).ok()
+}
+
+/// LEB128: seven bits a byte, the lowest first; the high bit says that more follow.
+fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(lowest_byte(number) | 0x80);
+        number >>= 7;
+    }
+    bytes.push(lowest_byte(number));
+}
+
+fn lowest_byte(number: u64) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn read_u32(bytes: &[u8], start: usize) -> Option<u32> {
+    let four = bytes.get(start..start.checked_add(4)?)?;
+    Some(u32::from_le_bytes(four.try_into().ok()?))
+}
+
+/// Kiln runs on 32 bits or more, where this loses nothing.
+fn to_usize(number: u32) -> usize {
+    number as usize
+}
