@@ -345,16 +345,18 @@ mod tests {
 
     #[test]
     fn a_stream_that_wants_too_much_memory_is_refused() {
-        let mut options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
-        options.dict_size(512 << 20);
-        let mut filters = liblzma::stream::Filters::new();
-        filters.lzma2(&options);
-        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64);
-        // The header with its claim is written by hand where the encoder itself could not get that much memory.
-        let Ok(stream) = stream else { return };
-        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
-        encoder.write_all(b"text").unwrap();
-        check_error(Compression::Xz, &encoder.finish().unwrap(), "corrupt");
+        // `printf text | xz --lzma2=dict=512MiB`, and the same with the dictionary of `xz -6`.
+        let greedy = "fd377a585a000004e6d6b44602002101220000008240acdc010003746578740055cde833ff4a0c17\
+                      00011c046f2c9cc11fb6f37d010000000004595a";
+        let modest = "fd377a585a000004e6d6b4460200210116000000742fe5a3010003746578740055cde833ff4a0c17\
+                      00011c046f2c9cc11fb6f37d010000000004595a";
+        assert_eq!(read(Compression::Xz, &hexadecimal(modest), 10).unwrap(), b"text");
+        check_error(Compression::Xz, &hexadecimal(greedy), "corrupt");
+    }
+
+    fn hexadecimal(digits: &str) -> Vec<u8> {
+        let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
     }
 
     #[test]

@@ -118,6 +118,19 @@ pub enum BlockError {
     },
 }
 
+impl Deb822Error {
+    /// The line it is about; the first line of the text is 1.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        match self {
+            Self::NotAField { line, .. }
+            | Self::NothingToContinue { line, .. }
+            | Self::DuplicateField { line, .. }
+            | Self::NotUtf8 { line, .. } => *line,
+        }
+    }
+}
+
 impl<'a> Field<'a> {
     /// The value as text.
     ///

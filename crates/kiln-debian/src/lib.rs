@@ -6,6 +6,8 @@
 //! - [`compression`]: xz, gzip and zstd, bounded and strict.
 //! - [`openpgp`]: whose signature makes a text worth believing.
 //! - [`release`]: what a suite says about itself, and the digests of its indexes.
+//! - [`sources`]: the mirrors and keys that a host's apt is configured for.
+//! - [`deb`]: one package: its control file, its scripts, its data as a stream.
 //!
 //! Architecture invariant: this crate is pure. It opens no file and knows no clock, environment, network or random
 //! source; callers pass text, bytes, readers and `now`. Whatever the bytes are, it answers with a value or an error.
@@ -13,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod compression;
+pub mod deb;
 pub mod deb822;
 pub mod index;
 pub mod openpgp;
@@ -20,5 +23,6 @@ pub mod order;
 pub mod relation;
 pub mod release;
 pub mod solve;
+pub mod sources;
 pub mod universe;
 pub mod version;
