@@ -101,6 +101,21 @@ impl Repository {
         self
     }
 
+    /// The same repository with one of its suites changed.
+    #[must_use]
+    pub fn change(self, name: &str, change: impl FnOnce(Suite) -> Suite) -> Self {
+        let found = self.suites.iter().find(|suite| suite.name == name).cloned();
+        let suite = found.unwrap_or_else(|| panic!("no suite {name} in {}", self.root));
+        self.suite(change(suite))
+    }
+
+    /// The same repository with another date on every suite: new indexes of equal packages.
+    #[must_use]
+    pub fn dated(mut self, date: &str) -> Self {
+        self.suites = self.suites.into_iter().map(|suite| suite.date(date)).collect();
+        self
+    }
+
     /// Whether earlier indexes stay reachable under `by-hash` after an update, as Debian keeps them for some hours.
     #[must_use]
     pub fn keep_old_indexes(mut self, keep: bool) -> Self {
@@ -588,6 +603,30 @@ mod tests {
         assert_eq!(place(second()), written(&second()));
         assert_eq!(place(first()), written(&first()));
         assert_ne!(written(&first()), written(&second()));
+    }
+
+    #[test]
+    fn a_change_reaches_one_suite_and_a_date_reaches_all() {
+        let repository = Repository::debian("unused");
+        let differing = |other: &Repository| {
+            let (before, after) = (written(&repository), written(other));
+            let changed = after.into_iter().filter(|(path, bytes)| before.get(path) != Some(bytes));
+            changed.map(|(path, _)| path).filter(|path| !path.contains("/by-hash/")).collect::<Vec<String>>()
+        };
+        let patched =
+            repository.clone().change("trixie-updates", |suite| suite.replace(Package::new("tzdata", "2026a")));
+        assert_eq!(
+            differing(&patched),
+            [
+                "dists/trixie-updates/InRelease",
+                "dists/trixie-updates/Release",
+                "dists/trixie-updates/Release.gpg",
+                "dists/trixie-updates/main/binary-amd64/Packages.gz",
+                "dists/trixie-updates/main/binary-amd64/Packages.xz",
+                "pool/main/t/tzdata/tzdata_2026a_amd64.deb",
+            ]
+        );
+        assert_eq!(differing(&repository.clone().dated("2025-10-01T00:00:00Z")).len(), 9);
     }
 
     #[test]
