@@ -22,6 +22,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
+use std::sync::Arc;
 
 use kiln_model::digest::Sha256;
 
@@ -30,12 +31,13 @@ use crate::relation::{self, Operator, Relation, RelationError};
 use crate::version::{self, Version, VersionError};
 
 /// Raised with every change of the format.
-const MAGIC: &[u8; 8] = b"KILNIDX1";
+const MAGIC: &[u8; 8] = b"KILNIDX2";
 const TRAILER_BYTES: usize = 16;
 
-/// All packages of one `Packages` file, ready for lookup.
+/// All packages of one `Packages` file, ready for lookup. Clones share the blob.
+#[derive(Clone)]
 pub struct Index {
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     architecture: String,
     tables: Tables,
 }
@@ -67,6 +69,9 @@ pub struct Stanza<'a> {
     pub source: &'a str,
     /// `Section`; may be empty.
     pub section: &'a str,
+    /// When the index first mentions the name, be it in a relation of another package: apt numbers packages so, and
+    /// among providers that are equal in all else takes the one with the highest number.
+    pub mention: u32,
     /// `Filename`: path below the repository's root; for a local package, what its user calls the file.
     pub filename: &'a str,
     /// `Pre-Depends`.
@@ -261,7 +266,7 @@ impl Index {
         let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("it has another format"))?;
         let architecture = take_text(&mut rest).ok_or_else(|| damaged("its architecture cannot be read"))?.to_owned();
         let tables = Tables::locate(&bytes).ok_or_else(|| damaged("its tables are not inside it"))?;
-        let index = Self { bytes, architecture, tables };
+        let index = Self { bytes: Arc::new(bytes), architecture, tables };
         index.check().map_err(damaged)?;
         Ok(index)
     }
@@ -415,13 +420,52 @@ struct Builder<'a> {
     bytes: Vec<u8>,
     /// Where each record begins.
     records: Vec<u32>,
+    mentions: Mentions,
 }
+
+/// Numbers names in the order in which apt meets them.
+#[derive(Default)]
+struct Mentions {
+    #[expect(clippy::disallowed_types, reason = "a million lookups, and nobody walks it")]
+    numbers: std::collections::HashMap<Box<str>, u32>,
+}
+
+impl Mentions {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(&known) = self.numbers.get(name) {
+            return known;
+        }
+        // There are fewer names than bytes in the blob, whose length is a u32.
+        let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+        self.numbers.insert(name.into(), next);
+        next
+    }
+
+    /// Numbers a stanza's package and all that its relations name; the number of the package.
+    fn read(&mut self, name: &str, paragraph: &Paragraph<'_>) -> u32 {
+        let number = self.number(name);
+        for field in FIELDS_IN_ORDER_OF_MENTION {
+            let text = paragraph.get(field).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+            for relation in relation::groups(text).flatten().flat_map(|group| group.alternatives()) {
+                // To apt, `python3:any` is another name than `python3`.
+                if relation.qualifier.is_none() {
+                    self.number(relation.name);
+                }
+            }
+        }
+        number
+    }
+}
+
+/// As apt's list parser visits them.
+const FIELDS_IN_ORDER_OF_MENTION: [&str; 9] =
+    ["Pre-Depends", "Depends", "Conflicts", "Breaks", "Recommends", "Suggests", "Replaces", "Enhances", "Provides"];
 
 impl<'a> Builder<'a> {
     fn new(architecture: &'a str) -> Self {
         let mut bytes = MAGIC.to_vec();
         put_text(&mut bytes, architecture);
-        Self { architecture, bytes, records: Vec::new() }
+        Self { architecture, bytes, records: Vec::new(), mentions: Mentions::default() }
     }
 
     fn add(&mut self, paragraph: &Paragraph<'_>, file: Option<File<'_>>) -> Result<(), IndexError> {
@@ -433,7 +477,8 @@ impl<'a> Builder<'a> {
                 None => Ok(()),
             };
         }
-        let stanza = reader.stanza(architecture == "all", file)?;
+        let mut stanza = reader.stanza(architecture == "all", file)?;
+        stanza.mention = self.mentions.read(stanza.name, paragraph);
         self.records.push(u32::try_from(self.bytes.len()).map_err(|_| IndexError::TooLarge)?);
         write_record(&mut self.bytes, &stanza);
         Ok(())
@@ -537,6 +582,7 @@ impl<'a> StanzaReader<'a> {
             installed_size_kib: self.installed_size()?,
             source: self.text("Source")?,
             section: self.text("Section")?,
+            mention: 0,
             filename: file.name,
             pre_depends: self.relations(RelationField::PreDepends)?,
             depends: self.relations(RelationField::Depends)?,
@@ -665,6 +711,7 @@ impl fmt::Debug for Index {
 }
 
 /// Where the tables are.
+#[derive(Clone)]
 struct Tables {
     packages: Table,
     provides: Table,
@@ -672,6 +719,7 @@ struct Tables {
 }
 
 /// Rows of `columns` numbers each, `rows` of them, from the byte `start` on.
+#[derive(Clone)]
 struct Table {
     start: usize,
     columns: usize,
@@ -740,6 +788,7 @@ fn write_record(bytes: &mut Vec<u8>, stanza: &Stanza<'_>) {
     bytes.extend(stanza.sha256.as_bytes());
     put_number(bytes, stanza.size_bytes);
     put_number(bytes, stanza.installed_size_kib);
+    put_number(bytes, stanza.mention.into());
     let texts = [stanza.source, stanza.section, stanza.filename, stanza.pre_depends, stanza.depends];
     let more = [stanza.recommends, stanza.conflicts, stanza.breaks, stanza.provides, stanza.replaces];
     texts.into_iter().chain(more).for_each(|text| put_text(bytes, text));
@@ -762,6 +811,7 @@ fn read_record<'a>(record: &mut &'a [u8]) -> Option<Stanza<'a>> {
         sha256: Sha256::from_bytes(*sha256),
         size_bytes: take_number(record)?,
         installed_size_kib: take_number(record)?,
+        mention: u32::try_from(take_number(record)?).ok()?,
         source: take_text(record)?,
         section: take_text(record)?,
         filename: take_text(record)?,

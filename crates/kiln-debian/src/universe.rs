@@ -112,11 +112,11 @@ impl Universe {
     pub fn new(architecture: &str, sources: Vec<Source>, local: Vec<LocalPackage>) -> Result<Self, UniverseError> {
         let mut universe =
             Self { architecture: architecture.to_owned(), sources: Vec::new(), local_names: BTreeMap::new() };
-        for package in local {
-            universe.add_local(package)?;
-        }
         for source in sources {
             universe.add(source)?;
+        }
+        for package in local {
+            universe.add_local(package)?;
         }
         Ok(universe)
     }
@@ -259,46 +259,62 @@ impl Universe {
     /// The candidates that satisfy a dependency, in apt's order of preference.
     #[must_use]
     pub fn targets<'u>(&'u self, relation: &Relation<'u>) -> Vec<PackageId> {
-        self.targets_among(relation, &|name| self.candidate(name).into_iter().collect())
+        self.targets_among(relation, &Candidates(self))
     }
 
     /// The packages among those `offered` for their name that satisfy a dependency, in order of preference.
     pub(crate) fn targets_among<'u>(
         &'u self,
         relation: &Relation<'u>,
-        offered: &dyn Fn(&'u str) -> Rc<[PackageId]>,
+        preference: &impl Preference<'u>,
     ) -> Vec<PackageId> {
         if !self.is_for_us(relation) {
             return Vec::new();
         }
-        let real = offered(relation.name);
+        let real = preference.offered(relation.name);
         let mut targets: Vec<PackageId> =
             real.iter().copied().filter(|&package| self.satisfies_by_name(relation, package)).collect();
         if relation.qualifier != Some("any") {
-            targets.extend(self.providers_among(relation, offered));
+            targets.extend(self.providers_among(relation, preference));
         }
         targets
     }
 
     /// Providers of what `relation` names, the best first: essential, important, then by priority, then by name.
-    fn providers_among<'u>(
-        &'u self,
-        relation: &Relation<'u>,
-        offered: &dyn Fn(&'u str) -> Rc<[PackageId]>,
-    ) -> Vec<PackageId> {
-        let mut found: Vec<(Rank<'_>, PackageId)> = Vec::new();
+    fn providers_among<'u>(&'u self, relation: &Relation<'u>, preference: &impl Preference<'u>) -> Vec<PackageId> {
+        let mut found: Vec<(Rank, PackageId)> = Vec::new();
         for (package, provided_version) in self.providers(relation.name) {
             let stanza = self.stanza(package);
             if stanza.name == relation.name || !relation.accepts_provided(provided_version) {
                 continue;
             }
-            if let Some(position) = offered(stanza.name).iter().position(|&other| other == package) {
-                found.push((rank(&stanza, position), package));
+            if let Some(position) = preference.offered(stanza.name).iter().position(|&other| other == package) {
+                found.push((self.rank(&stanza, position, preference), package));
             }
         }
         found.sort_unstable();
         found.dedup();
         found.into_iter().map(|(_, package)| package).collect()
+    }
+
+    fn rank<'u>(&self, stanza: &Stanza<'u>, position: usize, preference: &impl Preference<'u>) -> Rank {
+        Rank {
+            essential: Reverse(is_essential(stanza)),
+            important: Reverse(stanza.is_important || stanza.name == "apt"),
+            priority: stanza.priority,
+            kept: Reverse(preference.keeps(stanza.name)),
+            mention: Reverse(self.mention(stanza.name)),
+            position,
+        }
+    }
+
+    /// When the sources, one after the other, first mention a package.
+    fn mention(&self, name: &str) -> (usize, u32) {
+        let found = self.sources.iter().enumerate().find_map(|(number, placed)| {
+            let place = placed.source.index.versions_of(name).next()?;
+            Some((number, placed.source.index.stanza(place)?.mention))
+        });
+        found.unwrap_or_default()
     }
 
     /// Whether a package satisfies a dependency.
@@ -359,11 +375,38 @@ fn shares_end(left: &str, right: &str) -> bool {
     left.first() == right.first() || left.last_chunk::<2>() == right.last_chunk::<2>()
 }
 
-type Rank<'a> = (Reverse<bool>, Reverse<bool>, Priority, &'a str, usize);
+/// Who is preferred among the providers of a name: the smallest.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    essential: Reverse<bool>,
+    important: Reverse<bool>,
+    priority: Priority,
+    /// Locked; so that a choice between equals, once made, stays.
+    kept: Reverse<bool>,
+    mention: Reverse<(usize, u32)>,
+    /// Among the versions of one name.
+    position: usize,
+}
 
-fn rank<'a>(stanza: &Stanza<'a>, position: usize) -> Rank<'a> {
-    let is_important = stanza.is_important || stanza.name == "apt";
-    (Reverse(is_essential(stanza)), Reverse(is_important), stanza.priority, stanza.name, position)
+/// What may be chosen for a name, and what is preferred among equals.
+pub(crate) trait Preference<'u> {
+    /// The versions of a name, the best first.
+    fn offered(&self, name: &'u str) -> Rc<[PackageId]>;
+    /// Whether the name was chosen before.
+    fn keeps(&self, name: &str) -> bool;
+}
+
+/// apt's candidates, nothing else known.
+struct Candidates<'u>(&'u Universe);
+
+impl<'u> Preference<'u> for Candidates<'u> {
+    fn offered(&self, name: &'u str) -> Rc<[PackageId]> {
+        self.0.candidate(name).into_iter().collect()
+    }
+
+    fn keeps(&self, _: &str) -> bool {
+        false
+    }
 }
 
 /// What apt takes for essential: also itself.

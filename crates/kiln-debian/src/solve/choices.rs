@@ -8,7 +8,7 @@ use super::explain::{self, Unsolvable};
 use super::{Request, Wanted, Why};
 use crate::index::RelationField;
 use crate::relation::{Group, Relation};
-use crate::universe::{PackageId, Universe, fits};
+use crate::universe::{PackageId, Preference, Universe, fits};
 
 /// How many versions of a name are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl<'u> Choices<'u> {
         }
         let mut targets: Vec<PackageId> = Vec::new();
         for relation in group.alternatives() {
-            for target in self.universe.targets_among(&relation, &|name| self.offered(name)) {
+            for target in self.universe.targets_among(&relation, self) {
                 if !targets.contains(&target) {
                     targets.push(target);
                 }
@@ -243,12 +243,22 @@ impl<'u> Choices<'u> {
     fn only_provider(&self, wanted: &'u Wanted) -> Result<Rc<[PackageId]>, Unsolvable> {
         let constraint = wanted.constraint.as_ref().map(|(operator, version)| (*operator, version.as_str()));
         let relation = Relation { name: &wanted.name, qualifier: None, constraint };
-        let targets = self.universe.targets_among(&relation, &|name| self.offered(name));
+        let targets = self.universe.targets_among(&relation, self);
         let names: BTreeSet<&str> = targets.iter().map(|&package| self.universe.name(package)).collect();
         match names.len() {
             0 => Err(explain::unknown(self.universe, wanted)),
             1 => Ok(targets.into()),
             _ => Err(explain::several_providers(wanted, names)),
         }
+    }
+}
+
+impl<'u> Preference<'u> for Choices<'u> {
+    fn offered(&self, name: &'u str) -> Rc<[PackageId]> {
+        Choices::offered(self, name)
+    }
+
+    fn keeps(&self, name: &str) -> bool {
+        self.request.locked.contains_key(name)
     }
 }
