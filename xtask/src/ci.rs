@@ -8,12 +8,11 @@
 //! installed is said, never skipped in silence.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-use crate::{generate, root};
+use crate::{generate, root, say};
 
 /// Arguments of `cargo xtask ci`.
 #[derive(Debug, clap::Args)]
@@ -85,7 +84,7 @@ fn cargo(arguments: &[&str]) -> Outcome {
 }
 
 fn document() -> Outcome {
-    let arguments = ["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"];
+    let arguments = ["doc", "--locked", "--workspace", "--no-deps"];
     status(Command::new("cargo").args(arguments).env("RUSTDOCFLAGS", "-D warnings")).into()
 }
 
@@ -128,11 +127,6 @@ fn status(command: &mut Command) -> anyhow::Result<()> {
         bail!("{} ended with {status}", program.display());
     }
     Ok(())
-}
-
-fn say(line: &str) {
-    // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 impl From<anyhow::Result<()>> for Outcome {

@@ -6,6 +6,9 @@
 mod ci;
 mod generate;
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use camino::Utf8Path;
 use clap::Parser;
 
@@ -19,11 +22,20 @@ enum Command {
     Generate(generate::Generate),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse() {
+fn main() -> ExitCode {
+    let result = match Command::parse() {
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
-    }
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    say(&format!("error: {error:#}"));
+    ExitCode::FAILURE
+}
+
+/// Writes a line to standard error, which keeps its place between the output of the programs that are run.
+fn say(line: &str) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The directory of the workspace.
