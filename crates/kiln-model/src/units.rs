@@ -30,8 +30,8 @@ pub enum UnitError {
         /// What was written.
         text: String,
     },
-    /// A number stands alone.
-    #[error("`{text}` has no unit")]
+    /// The last number stands alone.
+    #[error("`{text}` lacks a unit")]
     NoUnit {
         /// `duration` or `size`.
         quantity: &'static str,
@@ -141,7 +141,10 @@ impl UnitError {
     pub fn hint(&self) -> String {
         match self {
             Self::Order { .. } => "begin with the largest unit, and use each once: 1h30m".to_owned(),
-            Self::NoUnit { quantity: "duration", text } => format!("write {text}s, {text}m, {text}h or {text}d"),
+            Self::NoUnit { quantity: "duration", text } if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                format!("write {text}s, {text}m, {text}h or {text}d")
+            }
+            Self::NoUnit { quantity: "duration", .. } => "each number has its unit: 1h30m, 1m5s".to_owned(),
             Self::NoUnit { text, .. } => format!("write {text}MiB, or another of {}", size_unit_names()),
             Self::Malformed { quantity: "duration", .. } | Self::UnknownUnit { quantity: "duration", .. } => {
                 "write whole numbers with d, h, m, s or ms: 15s, 10m, 1h30m, 14d".to_owned()
@@ -359,7 +362,8 @@ mod tests {
         for text in ["", " ", "s", "-1s", "+1s", "1.5h", "1h 30m", "15 s", "1h30", "٣s"] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
-        check_refused::<Duration>("15", "`15` has no unit", "write 15s, 15m, 15h or 15d");
+        check_refused::<Duration>("15", "`15` lacks a unit", "write 15s, 15m, 15h or 15d");
+        check_refused::<Duration>("1h5", "`1h5` lacks a unit", "each number has its unit: 1h30m, 1m5s");
         check_refused::<Duration>("soon", "`soon` is not a duration", example);
         check_refused::<Duration>("", "`` is not a duration", example);
         check_refused::<Duration>("2weeks", "`weeks` in `2weeks` is not a unit of duration", example);
@@ -374,7 +378,7 @@ mod tests {
     #[test]
     fn other_sizes_are_refused() {
         let units = "TiB, TB, GiB, GB, MiB, MB, KiB, kB, B";
-        check_refused::<Size>("512", "`512` has no unit", &format!("write 512MiB, or another of {units}"));
+        check_refused::<Size>("512", "`512` lacks a unit", &format!("write 512MiB, or another of {units}"));
         check_refused::<Size>("1.5GiB", "`1.5GiB` is not a size", "write a whole number and a unit: 512MiB, 1GB");
         check_refused::<Size>("1GiB1MiB", "`1GiB1MiB` is not a size", "write a whole number and a unit: 512MiB, 1GB");
         for (unit, meant) in [("M", "MiB"), ("g", "GiB"), ("mb", "MB"), ("KB", "kB"), ("mib", "MiB"), ("Ti", "TiB")] {

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decode::{Context, Entry, Reference, Scope, Table};
+use super::decode::{Context, Entry, Scope, Table};
 use super::format::{NAME, NAMED_REQUEST, PACKAGE_NAME, Refusal};
 use super::name::Name;
 use super::package::{Exclusion, PackageRequest};
 use super::path::{FactoryPaths, Wanted};
 use super::place::Place;
+use super::reference::Reference;
 use super::shape::{Kind, PLAIN, Shape, list, optional};
 use super::step::{STEPS, Step};
 
@@ -163,16 +164,17 @@ pub(crate) fn ancestors<'a>(class: &'a Class, classes: &'a BTreeMap<Name, Class>
 }
 
 /// Complains once about each circle in `next`, at its name that sorts first, and shows the way round.
-pub(crate) fn check_circles(noun: &str, relation: &str, next: &BTreeMap<&Name, &Reference>, context: &Context<'_>) {
+pub(crate) fn check_circles<'a>(
+    noun: &str,
+    relation: &str,
+    next: &BTreeMap<&'a Name, &'a Reference>,
+    context: &Context<'_>,
+) {
     for (start, reference) in next {
-        let mut way = vec![*start];
-        let mut name = &reference.name;
-        while let Some(following) = next.get(name).filter(|_| !way.contains(&name)) {
-            way.push(name);
-            name = &following.name;
-        }
-        if name == *start && way.iter().min() == Some(start) {
-            way.push(name);
+        let following = |name: &&'a Name| next.get(*name).map(|reference| &reference.name).filter(|_| *name != *start);
+        let way = std::iter::successors(Some(&reference.name), following).take(next.len());
+        let way: Vec<&Name> = std::iter::once(*start).chain(way).collect();
+        if way.last() == Some(start) && way.iter().min() == Some(start) {
             let shown = way.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" -> ");
             let refusal = Refusal::new(format!("{noun} `{start}` {relation} itself: {shown}"));
             context.add(Scope::Elsewhere, &reference.place, refusal.hint("one of them must begin without the other"));

@@ -10,19 +10,19 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::str::FromStr;
 
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::check::check;
 use super::files::Files;
 use super::format::Refusal;
-use super::name::Name;
-use super::package::{Exclusion, PackageRequest, RequestKind};
+use super::package::{Exclusion, PackageRequest};
 use super::path::{self, FactoryPath, FactoryPaths, Wanted};
 use super::place::{Place, Text};
-use super::shape::{Kind, Shape, quoted};
+use super::reference::Reference;
+use super::shape::{self, Kind, Shape};
 use super::syntax::section_start;
 use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
 
@@ -30,6 +30,8 @@ use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
 pub(crate) struct Context<'a> {
     pub(crate) files: &'a dyn Files,
     mistakes: RefCell<Vec<Mistake>>,
+    /// Sections in which syntax is broken: index of the text and line of the header.
+    broken: RefCell<BTreeSet<(usize, usize)>>,
 }
 
 #[derive(Debug)]
@@ -76,18 +78,24 @@ pub(crate) struct Table<'a> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(files: &'a dyn Files) -> Self {
-        Self { files, mistakes: RefCell::new(Vec::new()) }
+        Self { files, mistakes: RefCell::default(), broken: RefCell::default() }
     }
 
     pub(crate) fn add(&self, scope: Scope, place: &Place, refusal: Refusal) {
-        let diagnostic = Diagnostic { hint: refusal.hint, ..place.diagnostic(refusal.message) };
+        let hint = refusal.hint.map(|hint| one_short_line(&hint));
+        let diagnostic = Diagnostic { hint, ..place.diagnostic(one_short_line(&refusal.message)) };
         self.mistakes.borrow_mut().push(Mistake { scope, diagnostic });
+    }
+
+    /// Remembers that the section whose header is on that line is not to be trusted.
+    pub(crate) fn add_broken(&self, text: &Text<'_>, header_line: usize) {
+        self.broken.borrow_mut().insert((text.index, header_line));
     }
 
     /// All mistakes in the order of the texts, or nothing if there are none.
     pub(crate) fn finish(self, texts: &[Text<'_>]) -> Result<(), Diagnostics> {
         let mut mistakes = self.mistakes.into_inner();
-        leave_out_doubtful(&mut mistakes, texts);
+        leave_out_doubtful(&mut mistakes, &self.broken.into_inner(), texts);
         let position = |file: &str| texts.iter().position(|text| text.source.name == file);
         mistakes.sort_by_cached_key(|Mistake { diagnostic, .. }| {
             (position(&diagnostic.file), diagnostic.line, diagnostic.column, diagnostic.message.clone())
@@ -98,18 +106,31 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Messages quote what is written, which may be many lines of anything.
+fn one_short_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars().take(CHARACTERS_SHOWN_MAX) {
+        if character.is_control() { line.extend(character.escape_debug()) } else { line.push(character) }
+    }
+    if text.chars().nth(CHARACTERS_SHOWN_MAX).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// Longer than any sentence of ours; only what it quotes can be longer.
+const CHARACTERS_SHOWN_MAX: usize = 300;
+
 /// A syntax error makes the parser skip or misplace what is around it. What is then said to be missing is probably
 /// there, and what seems wrong in the same section was probably written right.
-fn leave_out_doubtful(mistakes: &mut Vec<Mistake>, texts: &[Text<'_>]) {
+fn leave_out_doubtful(mistakes: &mut Vec<Mistake>, broken: &BTreeSet<(usize, usize)>, texts: &[Text<'_>]) {
     let section = |diagnostic: &Diagnostic| {
         let text = texts.iter().find(|text| text.source.name == diagnostic.file)?;
         Some((text.index, section_start(text, diagnostic.line - 1)))
     };
-    let syntax = mistakes.iter().filter(|mistake| mistake.scope == Scope::Syntax);
-    let broken: BTreeSet<_> = syntax.filter_map(|mistake| section(&mistake.diagnostic)).collect();
     mistakes.retain(|Mistake { scope, diagnostic }| match scope {
         Scope::Syntax => true,
-        Scope::Here => section(diagnostic).is_none_or(|section| !broken.contains(&section)),
+        Scope::Here => broken.is_empty() || section(diagnostic).is_none_or(|section| !broken.contains(&section)),
         Scope::Elsewhere => broken.is_empty(),
     });
 }
@@ -119,7 +140,7 @@ impl<'a> Value<'a> {
         self.text.place(self.spanned.span())
     }
 
-    fn refuse(&self, refusal: Refusal) {
+    pub(crate) fn refuse(&self, refusal: Refusal) {
         self.context.add(Scope::Here, &self.place(), refusal);
     }
 
@@ -127,17 +148,17 @@ impl<'a> Value<'a> {
         self.spanned.get_ref().as_str()
     }
 
-    fn entries(&self) -> Vec<Entry<'a>> {
+    pub(crate) fn entries(&self) -> Vec<Entry<'a>> {
         self.spanned.get_ref().as_table().map(|table| entries(*self, table)).unwrap_or_default()
     }
 
-    fn items(&self) -> Vec<Self> {
+    pub(crate) fn items(&self) -> Vec<Self> {
         let items = self.spanned.get_ref().as_array().into_iter().flat_map(|array| array.iter());
         items.map(|spanned| Self { spanned, ..*self }).collect()
     }
 
     /// The value as JSON has it; nothing for what JSON cannot hold.
-    fn json(&self) -> Option<serde_json::Value> {
+    pub(crate) fn json(&self) -> Option<serde_json::Value> {
         match self.spanned.get_ref() {
             DeValue::String(text) => Some(text.as_ref().into()),
             DeValue::Integer(number) => integer(number).map(Into::into),
@@ -161,7 +182,7 @@ impl<'a> Entry<'a> {
         self.value.text.place(self.key.span())
     }
 
-    fn refuse(&self, refusal: Refusal) {
+    pub(crate) fn refuse(&self, refusal: Refusal) {
         self.value.context.add(Scope::Here, &self.place(), refusal);
     }
 }
@@ -175,7 +196,7 @@ fn entries<'a>(value: Value<'a>, table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
     entries
 }
 
-fn integer(number: &DeInteger<'_>) -> Option<i64> {
+pub(crate) fn integer(number: &DeInteger<'_>) -> Option<i64> {
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
@@ -215,11 +236,7 @@ impl<'a> Table<'a> {
         let missing = self.shape.keys.iter().filter(|key| key.required && !self.entries.contains_key(key.name));
         for key in missing {
             let refusal = Refusal::new(format!("{heading} lacks the key `{}`", key.name));
-            let hint = match key.kind.example() {
-                Some(example) => format!("write for instance {} = {example}", key.name),
-                None => format!("it must be {}", key.kind.noun()),
-            };
-            self.value.context.add(Scope::Elsewhere, &self.value.place(), refusal.hint(hint));
+            self.value.context.add(Scope::Elsewhere, &self.value.place(), refusal.hint(how_to_add(key, heading)));
         }
     }
 
@@ -330,151 +347,20 @@ impl<'a> Table<'a> {
     }
 }
 
+fn how_to_add(key: &shape::Key, heading: &str) -> String {
+    let parent = heading.strip_prefix('[').and_then(|heading| heading.strip_suffix(']'));
+    let path = parent.map_or(key.name.to_owned(), |parent| format!("{parent}.{}", key.name));
+    match (key.kind.example(), &key.kind) {
+        (Some(example), _) => format!("write for instance {} = {example}", key.name),
+        (None, Kind::Table(_)) => format!("add [{path}]"),
+        (None, Kind::Map { .. }) => format!("add [{path}.NAME]"),
+        (None, kind) => format!("it must be {}", kind.noun()),
+    }
+}
+
 fn factory_paths(value: &Value<'_>) -> Option<FactoryPaths> {
     let text = value.text()?;
     let anything = Wanted { file: true, directory: true, pattern: true };
     let paths = path::find(value.context.files, text, anything).ok()?;
     Some(FactoryPaths { pattern: path::inside(text).ok()?, paths, place: value.place() })
-}
-
-/// A name that stands for something written elsewhere in the spec.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    /// Whose name it is.
-    pub name: Name,
-    /// Where it is used.
-    pub place: Place,
-}
-
-impl fmt::Display for Reference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name.fmt(f)
-    }
-}
-
-impl Reference {
-    /// Complains if `declared` has no such name. `section` is the first part of the heading that would declare it.
-    pub(crate) fn check<'n>(&self, context: &Context<'_>, section: &str, declared: impl Iterator<Item = &'n Name>) {
-        let names: Vec<&str> = declared.map(Name::as_str).collect();
-        if names.contains(&self.name.as_str()) {
-            return;
-        }
-        let hint = match nearest(self.name.as_str(), names.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("declare it with [{section}.{}]", self.name),
-        };
-        context.add(Scope::Elsewhere, &self.place, Refusal::new(format!("there is no {section} `{self}`")).hint(hint));
-    }
-}
-
-/// Notes everything that is wrong with a value by itself; tables in it are checked when they are opened. `label` is
-/// what people call the value: `` `packages` ``.
-fn check(value: &Value<'_>, kind: &Kind, label: &str) {
-    let wrong = match (kind, value.spanned.get_ref()) {
-        (Kind::Text(format), DeValue::String(text)) => (format.check)(text).err(),
-        (Kind::Choice(words), DeValue::String(text)) => check_choice(text, words, label).err(),
-        (Kind::Source(wanted), DeValue::String(text)) => path::find(value.context.files, text, *wanted).err(),
-        (Kind::Package, DeValue::String(text)) => check_package(value, text).err(),
-        (Kind::Integer { minimum, maximum }, DeValue::Integer(number)) => {
-            let right = integer(number).is_some_and(|number| (*minimum..=*maximum).contains(&number));
-            (!right).then(|| Refusal::new(format!("{label} must be {}, not {number}", kind.noun())))
-        }
-        (Kind::List { of, minimum }, DeValue::Array(items)) => check_list(value, of, label, items.len() < *minimum),
-        (Kind::Tables(_) | Kind::Variants(_), DeValue::Array(_)) => check_tables(value, label),
-        (Kind::Map { .. }, DeValue::Table(_)) => check_map(value, kind, label),
-        (Kind::Anything, _) => check_json(value),
-        (Kind::Boolean, DeValue::Boolean(_)) | (Kind::Table(_), DeValue::Table(_)) => None,
-        (_, found) => Some(wrong_type(kind, found, label)),
-    };
-    if let Some(refusal) = wrong {
-        value.refuse(refusal);
-    }
-}
-
-fn check_choice(text: &str, words: &'static [&'static str], label: &str) -> Result<(), Refusal> {
-    if words.contains(&text) {
-        return Ok(());
-    }
-    let refusal = Refusal::new(format!("{label} must be one of {}, not \"{text}\"", quoted(words)));
-    Err(refusal.maybe_hint(nearest(text, words.iter().copied()).map(|near| format!("did you mean \"{near}\"?"))))
-}
-
-fn check_package(value: &Value<'_>, text: &str) -> Result<(), Refusal> {
-    let one_file = Wanted { file: true, directory: false, pattern: false };
-    match text.parse::<RequestKind>()? {
-        RequestKind::File(path) => path::find(value.context.files, path.as_str(), one_file).map(drop),
-        RequestKind::Named { .. } | RequestKind::Url(_) => Ok(()),
-    }
-}
-
-fn check_list(value: &Value<'_>, of: &Kind, label: &str, too_short: bool) -> Option<Refusal> {
-    value.items().iter().for_each(|item| check(item, of, &format!("an entry of {label}")));
-    too_short.then(|| Refusal::new(format!("{label} is empty")))
-}
-
-fn check_tables(value: &Value<'_>, label: &str) -> Option<Refusal> {
-    let is_table = |item: &Value<'_>| item.spanned.get_ref().is_table();
-    let wrong = value.items().into_iter().find(|item| !is_table(item))?;
-    let found = type_noun(wrong.spanned.get_ref());
-    wrong.refuse(Refusal::new(format!("an entry of {label} must be a table, not {found}")));
-    None
-}
-
-fn check_map(value: &Value<'_>, kind: &Kind, label: &str) -> Option<Refusal> {
-    let Kind::Map { key, value: of, minimum } = kind else { return None };
-    let entries = value.entries();
-    for entry in &entries {
-        if let Err(refusal) = (key.check)(entry.name) {
-            entry.refuse(refusal);
-        }
-        check(&entry.value, of, &format!("`{}.{}`", label.trim_matches('`'), entry.name));
-    }
-    (entries.len() < *minimum).then(|| Refusal::new(format!("{label} is empty")))
-}
-
-/// Dates, infinities and what is no number have no form in JSON, which the tools of a step are given.
-fn check_json(value: &Value<'_>) -> Option<Refusal> {
-    value.items().iter().chain(value.entries().iter().map(|entry| &entry.value)).for_each(|inner| {
-        if let Some(refusal) = check_json(inner) {
-            inner.refuse(refusal);
-        }
-    });
-    match value.spanned.get_ref() {
-        DeValue::Datetime(_) => Some(Refusal::new("a date cannot be handed on").hint("write it in quotes")),
-        DeValue::Integer(_) if value.json().is_none() => Some(Refusal::new("this integer does not fit in 64 bits")),
-        DeValue::Float(_) if value.json().is_none() => Some(Refusal::new("this number is not finite")),
-        _ => None,
-    }
-}
-
-fn wrong_type(kind: &Kind, found: &DeValue<'_>, label: &str) -> Refusal {
-    let refusal = Refusal::new(format!("{label} must be {}, not {}", kind.noun(), type_noun(found)));
-    refusal.maybe_hint(rewritten(kind, found).map(|right| format!("write {right}")))
-}
-
-/// The same value in the type that is wanted, where that is only a matter of quotes or brackets.
-fn rewritten(kind: &Kind, found: &DeValue<'_>) -> Option<String> {
-    match (kind, found) {
-        (Kind::List { .. }, DeValue::String(text)) => Some(format!("[\"{text}\"]")),
-        (Kind::Boolean, DeValue::String(text)) if matches!(text.as_ref(), "true" | "false") => Some(text.to_string()),
-        (Kind::Integer { .. }, DeValue::String(text)) => text.parse::<i64>().ok().map(|number| number.to_string()),
-        (Kind::Text(_), DeValue::Integer(number)) => Some(format!("\"{number}\"")),
-        (Kind::Text(_), DeValue::Float(number)) => Some(format!("\"{}\"", number.as_str())),
-        (Kind::Text(_), DeValue::Boolean(value)) => Some(format!("\"{value}\"")),
-        (Kind::Text(_), DeValue::Datetime(time)) => Some(format!("\"{time}\"")),
-        _ => None,
-    }
-}
-
-fn type_noun(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "text",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(true) => "true",
-        DeValue::Boolean(false) => "false",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
 }

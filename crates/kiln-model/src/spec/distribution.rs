@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::decode::{Entry, Reference, Scope, Table};
+use super::decode::{Entry, Scope, Table};
 use super::format::{COMPONENT, MIRROR, NAME, Refusal, SNAPSHOT, SUITE, Uri, timestamp};
 use super::name::Name;
 use super::path::{FactoryPath, Wanted};
 use super::place::Place;
+use super::reference::Reference;
 use super::shape::{Kind, PLAIN, Shape, optional, required};
 
 /// The factory itself.

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::class::check_circles;
-use super::decode::{Context, Entry, Reference, Scope, Table};
+use super::decode::{Context, Entry, Scope, Table};
 use super::format::{ANY, DURATION, HTTP_PATH, LISTEN, NAME, POSITIVE_DURATION, Refusal, SIZE, VARIABLE};
 use super::name::Name;
 use super::place::Place;
+use super::reference::Reference;
 use super::shape::{Key, Kind, PLAIN, Shape, optional, required};
 use crate::units::{Duration, Size};
 
@@ -435,12 +436,15 @@ fn check_promotions(environments: &[Environment], groups: &BTreeMap<Name, Group>
 /// All balancers of a factory may run on one host.
 fn check_addresses(groups: &BTreeMap<Name, Group>, context: &Context<'_>) {
     let placements = groups.values().flat_map(|group| group.placements.values());
-    let balancers: Vec<&Balancer> = placements.filter_map(|placement| placement.balancer.as_ref()).collect();
+    let mut balancers: Vec<&Balancer> = placements.filter_map(|placement| placement.balancer.as_ref()).collect();
+    balancers.sort_by_key(|Balancer { place, .. }| (place.file != "kiln.toml", &place.file, place.line, place.column));
     for (index, balancer) in balancers.iter().enumerate() {
         if let Some(other) = balancers.iter().take(index).find(|other| collide(balancer.listen, other.listen)) {
-            let same = if other.listen == balancer.listen { "" } else { " of every address" };
-            let refusal = Refusal::new(format!("`{}` is taken twice{same}", balancer.listen));
-            let hint = format!("`{}` is taken at {}; use another port", other.listen, other.place);
+            let refusal = Refusal::new(match other.listen == balancer.listen {
+                true => format!("`{}` is taken twice", balancer.listen),
+                false => format!("`{}` cannot be taken beside `{}`", balancer.listen, other.listen),
+            });
+            let hint = format!("the other is at {}; use another port", other.place);
             context.add(Scope::Elsewhere, &balancer.place, refusal.hint(hint));
         }
     }

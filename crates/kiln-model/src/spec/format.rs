@@ -564,7 +564,6 @@ mod tests {
     proptest! {
         #[test]
         fn patterns_accept_what_checks_accept(
-            index in 0..ALL.len(),
             text in prop_oneof![
                 ".{0,12}",
                 "[a-z0-9:/.@_ -]{0,12}",
@@ -576,8 +575,7 @@ mod tests {
                 "[0-7]{2,5}",
             ],
         ) {
-            let format = ALL[index];
-            if (format.check)(&text).is_ok() {
+            for format in ALL.iter().filter(|format| (format.check)(&text).is_ok()) {
                 prop_assert!(pattern_accepts(format, &text), "{:?} does not match {}", text, format.pattern);
             }
         }

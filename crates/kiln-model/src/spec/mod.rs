@@ -7,6 +7,7 @@
 //!
 //! Nothing is guessed, nothing is opened: [`Files`] says which files the factory has.
 
+mod check;
 mod class;
 mod decode;
 mod distribution;
@@ -17,6 +18,7 @@ mod name;
 mod package;
 mod path;
 mod place;
+mod reference;
 mod schema;
 mod shape;
 mod step;
@@ -25,7 +27,6 @@ mod syntax;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use class::{Base, Class};
-pub use decode::Reference;
 pub use distribution::{Architecture, Distribution, Factory, Family, Repository, Toolbox, WordError};
 pub use files::{FileKind, Files, Listing};
 pub use fleet::{Balancer, Environment, Group, Health, Placement, Probe, Provider, Update};
@@ -34,6 +35,7 @@ pub use name::{Name, NameError};
 pub use package::{Constraint, Exclusion, Operator, PackageRequest, RequestKind};
 pub use path::{FactoryPath, FactoryPaths};
 pub use place::Place;
+pub use reference::Reference;
 pub use schema::schema;
 pub use step::{
     Action, AddGroup, AddUser, CopyFiles, PlaceDownload, RenderTemplate, RenderTime, RunAnsible, RunPuppet, RunScript,

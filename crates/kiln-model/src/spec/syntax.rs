@@ -26,6 +26,7 @@ impl<'a> Document<'a> {
         let root = root.into_inner();
         let mut values = Vec::new();
         collect_values(text, &root, &mut values);
+        errors.iter().for_each(|error| mark_broken(text, error, &values, context));
         for error in first_in_each(errors, &values) {
             let span = error.span().unwrap_or_default();
             context.add(Scope::Syntax, &text.place(span.clone()), refusal(text, &error, span, &values));
@@ -37,6 +38,15 @@ impl<'a> Document<'a> {
     pub(crate) fn root(&'a self, context: &'a Context<'a>) -> Value<'a> {
         Value { context, text: self.text, spanned: &self.root }
     }
+}
+
+/// An error makes its section doubtful, and all those that the list or table with the error swallows.
+fn mark_broken(text: &Text<'_>, error: &Error, values: &[Range<usize>], context: &Context<'_>) {
+    let span = error.span().unwrap_or_default();
+    let whole = enclosing(span.clone(), values).cloned().unwrap_or(span);
+    let lines = text.line(whole.start)..=text.line(whole.end);
+    context.add_broken(text, section_start(text, *lines.start()));
+    lines.filter(|line| starts_section(text, *line)).for_each(|line| context.add_broken(text, line));
 }
 
 /// The byte ranges of the lists and inline tables of a table and the tables in it; what is in them is not looked into.
@@ -86,6 +96,13 @@ fn refusal(text: &Text<'_>, error: &Error, span: Range<usize>, values: &[Range<u
         let name = text.source.text.get(span.clone()).unwrap_or_default();
         return Refusal::new(format!("`{name}` is defined twice")).maybe_hint(defined_before(text, span.start, name));
     }
+    if error.message().starts_with("string values must be quoted") {
+        let value = text.source.text.get(span.clone()).unwrap_or_default().trim();
+        return match value.is_empty() {
+            true => Refusal::new("there is no value"),
+            false => Refusal::new("text must be in quotes").hint(format!("write \"{value}\"")),
+        };
+    }
     let begin = enclosing(span.clone(), values).map(|value| text.line(value.start));
     let hint = begin.filter(|begin| *begin < text.line(span.start));
     Refusal::new(error.message())
@@ -105,7 +122,11 @@ fn defined_before(text: &Text<'_>, offset: usize, name: &str) -> Option<String> 
 
 /// The line of the header above `line`, or the first; lines are counted from 0.
 pub(crate) fn section_start(text: &Text<'_>, line: usize) -> usize {
-    (0..=line).rev().find(|line| text.line_text(*line).starts_with('[')).unwrap_or(0)
+    (0..=line).rev().find(|line| starts_section(text, *line)).unwrap_or(0)
+}
+
+fn starts_section(text: &Text<'_>, line: usize) -> bool {
+    text.line_text(line).starts_with('[')
 }
 
 fn header(line: &str) -> Option<&str> {
