@@ -6,6 +6,7 @@
 //!   (or older) state, as a mirror does.
 //! - [`archive`]: small, consistent sets of packages with Debian's names: the essential base, a shop, the toolbox.
 //! - [`damage`]: flips bytes and cuts files.
+//! - [`web`]: a web server with faults.
 //! - [`home`]: a private home directory, and the `kiln` binary run in it.
 //!
 //! A fixture that cannot be made is a failed test: everything here panics instead of returning errors.
@@ -20,6 +21,7 @@ pub mod home;
 pub mod key;
 pub mod package;
 pub mod repository;
+pub mod web;
 
 pub use home::{Home, Kiln, Output};
 pub use key::Key;
