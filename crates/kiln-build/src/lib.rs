@@ -1,1 +1,28 @@
-//! kiln-build
+//! The pipeline from spec to image. So far its first half: the lock and the fetch.
+//!
+//! 1. [`factory`] reads `kiln.toml` and `kiln.lock` from a directory, and writes the lock whole or not at all.
+//! 2. [`lock::reasons`] says why a lock no longer fits its spec; it asks nothing of the network.
+//! 3. [`lock::lock`] makes a lock: mirrors are found ([`mirror`]), Releases verified ([`release`]), indexes loaded
+//!    ([`index`]), local files and downloads pinned ([`pin`]), each class solved on top of its parent.
+//! 4. [`change::changes`] is what a person reviews.
+//! 5. [`fetch`] brings every locked file into the store, and writes directories that serve as mirrors for ever.
+//!
+//! Architecture invariant: nothing here reads the clock or the environment; they come in with [`Environment`].
+
+pub mod change;
+pub mod export;
+pub mod factory;
+pub mod fetch;
+mod host;
+mod index;
+pub mod lock;
+mod mirror;
+mod pin;
+mod release;
+mod toolbox;
+
+pub use host::{Environment, Host};
+pub use index::IndexesError;
+pub use mirror::MirrorError;
+pub use pin::PinError;
+pub use release::SuiteError;

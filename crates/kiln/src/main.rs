@@ -1,1 +1,81 @@
-fn main() {}
+//! `kiln`: an image factory. The command line over the libraries: one verb, one file under `command/`.
+
+mod args;
+mod command;
+mod error;
+mod output;
+mod progress;
+mod settings;
+
+use std::process::ExitCode;
+
+use camino::Utf8Path;
+use clap::{CommandFactory as _, Parser as _};
+use jiff::Timestamp;
+use kiln_build::{Environment, Host};
+use kiln_store::{FetchOptions, ProxySettings, Store};
+
+use args::{Args, Verb};
+use error::{CommandError, Kind};
+use output::Output;
+use settings::Settings;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let output = Output::new(args.global.json, args.global.quiet);
+    match run(&args, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+fn run(args: &Args, output: &Output) -> Result<(), CommandError> {
+    let factory = args.global.factory.as_path();
+    match &args.verb {
+        Verb::Init(init) => command::init::run(init, factory, &host(&[]).architecture, output),
+        Verb::Lock(lock) => {
+            with_environment(args, output, |environment| command::lock::run(lock, factory, environment, output))
+        }
+        Verb::Fetch(fetch) => {
+            with_environment(args, output, |environment| command::fetch::run(fetch, factory, environment, output))
+        }
+        Verb::Schema => {
+            let schema = kiln_model::spec::schema();
+            let text =
+                serde_json::to_string_pretty(&schema).map_err(|error| CommandError::new(Kind::Internal, error))?;
+            output.result("schema", &schema, &text);
+            Ok(())
+        }
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "kiln", &mut script);
+            let script = String::from_utf8_lossy(&script);
+            output.result("completions", &script, &script);
+            Ok(())
+        }
+    }
+}
+
+/// Opens the store and gathers what the pipeline is given instead of taking it.
+fn with_environment(
+    args: &Args,
+    output: &Output,
+    work: impl FnOnce(&Environment<'_>) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let settings = Settings::read()?;
+    let Settings { http_proxy, https_proxy, no_proxy, .. } = &settings;
+    let proxy = ProxySettings::parse(http_proxy.as_deref(), https_proxy.as_deref(), no_proxy.as_deref())?;
+    let store = Store::open(&settings.store)?;
+    let fetch = FetchOptions { offline: args.global.offline, proxy, ..FetchOptions::default() };
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    let now = Timestamp::now();
+    let host = host(&settings.mirrors);
+    work(&Environment { store: &store, fetch: &fetch, host: &host, report: output.report(), now })
+}
+
+fn host(mirrors: &[String]) -> Host {
+    Host::read(mirrors.to_vec(), Utf8Path::new("/etc/apt"), Utf8Path::new("/usr/share/keyrings"))
+}

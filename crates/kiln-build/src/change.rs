@@ -1,0 +1,172 @@
+//! What changes from one lock to the next: the part of a lock's diff that a person reviews.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use kiln_model::lock::{Lock, LockedPackage, Origin};
+use serde::Serialize;
+
+/// Everything that differs between two locks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Changes {
+    /// By package name, then by version.
+    pub packages: Vec<PackageChange>,
+    /// In the lock's order.
+    pub indexes: Vec<IndexChange>,
+    /// Files of `download` steps, by URL.
+    pub downloads: Vec<DownloadChange>,
+    /// Classes whose epoch moved or that came or went, by name.
+    pub classes: Vec<ClassChange>,
+}
+
+/// One package, in all classes where it makes the same move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PackageChange {
+    /// Binary package name.
+    pub name: String,
+    /// What was locked; nothing if the package is new.
+    pub from: Option<PackageState>,
+    /// What is locked; nothing if the package goes.
+    pub to: Option<PackageState>,
+    /// The classes that hold it themselves, by name; `toolbox.ARCHITECTURE` for Kiln's own tools.
+    pub classes: Vec<String>,
+}
+
+/// A version, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PackageState {
+    /// Debian version.
+    pub version: String,
+    /// Index, file or URL.
+    pub source: String,
+    /// Digest of the `.deb`, so that a rebuilt package of equal version is a change too.
+    pub sha256: kiln_model::digest::Sha256,
+}
+
+/// An index that is newer, new or no longer used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IndexChange {
+    /// Distribution and index: `trixie: trixie-security/main`.
+    pub name: String,
+    /// Its date before.
+    pub from: Option<Timestamp>,
+    /// Its date now.
+    pub to: Option<Timestamp>,
+}
+
+/// A downloaded file whose bytes changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DownloadChange {
+    /// As the spec names it.
+    pub url: String,
+    /// Digest before.
+    pub from: Option<kiln_model::digest::Sha256>,
+    /// Digest now.
+    pub to: Option<kiln_model::digest::Sha256>,
+}
+
+/// A class that came, went, or whose image changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClassChange {
+    /// Class name.
+    pub name: String,
+    /// Epoch before.
+    pub from: Option<Timestamp>,
+    /// Epoch now.
+    pub to: Option<Timestamp>,
+}
+
+impl Changes {
+    /// Whether the two locks have the same packages, indexes and downloads.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.packages.is_empty() && self.indexes.is_empty() && self.downloads.is_empty() && self.classes.is_empty()
+    }
+}
+
+/// What changes from `old` (nothing, if there was no lock) to `new`.
+#[must_use]
+pub fn changes(old: Option<&Lock>, new: &Lock) -> Changes {
+    let before = old.map(Facts::of).unwrap_or_default();
+    let after = Facts::of(new);
+    Changes {
+        packages: package_changes(&before, &after),
+        indexes: moves(&before.indexes, &after.indexes)
+            .map(|(name, from, to)| IndexChange { name, from, to })
+            .collect(),
+        downloads: moves(&before.downloads, &after.downloads)
+            .map(|(url, from, to)| DownloadChange { url, from, to })
+            .collect(),
+        classes: moves(&before.epochs, &after.epochs).map(|(name, from, to)| ClassChange { name, from, to }).collect(),
+    }
+}
+
+/// A lock, turned so that two of them can be compared key by key.
+#[derive(Default)]
+struct Facts {
+    /// By owner (class or toolbox) and package name.
+    packages: BTreeMap<(String, String), PackageState>,
+    indexes: BTreeMap<String, Timestamp>,
+    downloads: BTreeMap<String, kiln_model::digest::Sha256>,
+    epochs: BTreeMap<String, Timestamp>,
+}
+
+impl Facts {
+    fn of(lock: &Lock) -> Self {
+        let mut facts = Self::default();
+        for (name, distribution) in &lock.distributions {
+            // The first index of a name is the current one; older ones only explain what was kept.
+            for index in distribution.indexes.iter().rev() {
+                facts.indexes.insert(format!("{name}: {}", index.name()), index.date);
+            }
+        }
+        for (name, class) in &lock.classes {
+            facts.epochs.insert(name.clone(), class.epoch);
+            facts.downloads.extend(class.downloads.iter().map(|download| (download.url.clone(), download.sha256)));
+            facts.add_packages(name, class.packages());
+        }
+        for (architecture, toolbox) in &lock.toolboxes {
+            facts.add_packages(&format!("toolbox.{architecture}"), toolbox.packages.iter());
+        }
+        facts
+    }
+
+    fn add_packages<'a>(&mut self, owner: &str, packages: impl Iterator<Item = &'a LockedPackage>) {
+        let states = packages.map(|package| ((owner.to_owned(), package.name.clone()), PackageState::of(package)));
+        self.packages.extend(states);
+    }
+}
+
+impl PackageState {
+    /// The version and source of a locked package.
+    #[must_use]
+    pub fn of(package: &LockedPackage) -> Self {
+        let source = match &package.origin {
+            Origin::Archive { index, .. } => index.clone(),
+            Origin::File(path) => path.to_string(),
+            Origin::Url(url) => url.clone(),
+        };
+        Self { version: package.version.clone(), source, sha256: package.sha256 }
+    }
+}
+
+/// Same name, from and to: one line, all classes.
+fn package_changes(before: &Facts, after: &Facts) -> Vec<PackageChange> {
+    let mut grouped: BTreeMap<(String, Option<PackageState>, Option<PackageState>), Vec<String>> = BTreeMap::new();
+    for ((owner, name), from, to) in moves(&before.packages, &after.packages) {
+        grouped.entry((name, from, to)).or_default().push(owner);
+    }
+    grouped.into_iter().map(|((name, from, to), classes)| PackageChange { name, from, to, classes }).collect()
+}
+
+/// The keys whose values differ, with both values.
+fn moves<K: Ord + Clone, V: PartialEq + Clone>(
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) -> impl Iterator<Item = (K, Option<V>, Option<V>)> {
+    let keys: BTreeSet<K> = before.keys().chain(after.keys()).cloned().collect();
+    keys.into_iter().filter_map(|key| {
+        let (from, to) = (before.get(&key).cloned(), after.get(&key).cloned());
+        (from != to).then_some((key, from, to))
+    })
+}

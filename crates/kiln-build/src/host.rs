@@ -1,0 +1,74 @@
+//! The machine Kiln runs on, as far as a lock depends on it.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
+use kiln_model::event::Report;
+use kiln_store::{FetchOptions, Store};
+
+/// What the host says about mirrors, keys and itself.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Debian's name of the host's architecture.
+    pub architecture: String,
+    /// Mirrors from `KILN_MIRROR`.
+    pub mirrors: Vec<String>,
+    /// apt's source files, by path and content, in apt's order.
+    pub apt_sources: Vec<(Utf8PathBuf, Vec<u8>)>,
+    /// Where the host keeps archive keyrings.
+    pub keyring_directory: Utf8PathBuf,
+}
+
+/// All that the pipeline is given instead of taking it.
+#[derive(Clone, Copy)]
+pub struct Environment<'a> {
+    /// Where every byte goes.
+    pub store: &'a Store,
+    /// How to reach servers.
+    pub fetch: &'a FetchOptions,
+    /// This machine.
+    pub host: &'a Host,
+    /// Who watches.
+    pub report: &'a dyn Report,
+    /// The time by which signatures and dates are judged.
+    pub now: Timestamp,
+}
+
+impl std::fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").field("host", self.host).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Reads apt's sources below `apt_directory` (`/etc/apt`); files that cannot be read are left out, as apt leaves out
+    /// what it may not read.
+    #[must_use]
+    pub fn read(mirrors: Vec<String>, apt_directory: &Utf8Path, keyring_directory: &Utf8Path) -> Self {
+        let mut paths = vec![apt_directory.join("sources.list")];
+        let parts = fs_err::read_dir(apt_directory.join("sources.list.d")).into_iter().flatten().flatten();
+        let mut parts: Vec<Utf8PathBuf> =
+            parts.filter_map(|entry| Utf8PathBuf::from_path_buf(entry.path()).ok()).collect();
+        parts.retain(|path| matches!(path.extension(), Some("list" | "sources")));
+        parts.sort();
+        paths.append(&mut parts);
+        let read = |path: Utf8PathBuf| fs_err::read(&path).ok().map(|text| (path, text));
+        Self {
+            architecture: architecture().to_owned(),
+            mirrors,
+            apt_sources: paths.into_iter().filter_map(read).collect(),
+            keyring_directory: keyring_directory.to_owned(),
+        }
+    }
+}
+
+/// Debian's name for the architecture this Kiln was built for.
+fn architecture() -> &'static str {
+    match (std::env::consts::ARCH, cfg!(target_endian = "little")) {
+        ("x86_64", _) => "amd64",
+        ("aarch64", _) => "arm64",
+        ("x86", _) => "i386",
+        ("arm", _) => "armhf",
+        ("powerpc64", true) => "ppc64el",
+        (other, _) => other,
+    }
+}

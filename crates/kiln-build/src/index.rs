@@ -1,0 +1,256 @@
+//! A distribution's package indexes: fetched by the digest that a verified Release gives them, parsed once, cached.
+
+use std::collections::BTreeSet;
+
+use kiln_debian::compression::{Compression, decompress};
+use kiln_debian::index::Index;
+use kiln_debian::release::{IndexDownload, NoIndexError};
+use kiln_debian::universe::Source;
+use kiln_model::digest::Sha256;
+use kiln_model::event::Event;
+use kiln_model::lock::{LockedDistribution, LockedIndex};
+use kiln_store::{FetchError, StoreError, Want};
+use url::Url;
+
+use crate::Environment;
+use crate::mirror::{Mirror, Repository};
+use crate::release::{SuiteError, VerifiedRelease, verified_release};
+
+/// Kind and format of the parsed indexes in the store; the architecture follows.
+const PARSED: &str = "packages-v1";
+
+/// The largest index known is 60 MB of text; this bounds what a hostile one can make us write.
+const INDEX_BYTES_MAX: u64 = 2 << 30;
+
+/// Indexes could not be had or not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexesError {
+    /// A suite's Release.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
+    /// The suite lacks what the spec asks for.
+    #[error(transparent)]
+    NoIndex(#[from] NoIndexError),
+    /// An index could not be downloaded.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An index has the right digest and cannot be read.
+    #[error("read the index {name}")]
+    Read {
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// An index that is loaded, as the lock records it.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadedIndex {
+    pub(crate) locked: LockedIndex,
+    pub(crate) priority: i32,
+    pub(crate) index: Index,
+}
+
+impl LoadedIndex {
+    pub(crate) fn source(&self) -> Source {
+        Source { name: self.locked.name(), index: self.index.clone(), priority: self.priority }
+    }
+}
+
+/// Which suites to ask the mirrors for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refresh {
+    /// All of them.
+    All,
+    /// The security suites; the others stay as they are locked.
+    Security,
+}
+
+/// What one index will be once it is in the store.
+struct Wanted {
+    locked: LockedIndex,
+    priority: i32,
+    want: Want,
+}
+
+/// The current indexes of a distribution, in the order of its repositories.
+pub(crate) fn refresh(
+    repositories: &[Repository],
+    architecture: &str,
+    old: Option<&LockedDistribution>,
+    which: Refresh,
+    allow_older: bool,
+    environment: &Environment<'_>,
+) -> Result<Vec<LoadedIndex>, IndexesError> {
+    let locked = old.map_or(&[][..], |old| &old.indexes);
+    let keep = |repository: &Repository, suite: &str| -> Vec<LockedIndex> {
+        let is_kept = which == Refresh::Security && !suite.ends_with("-security");
+        let matching =
+            locked.iter().filter(|index| is_kept && index.repository == repository.name && index.suite == suite);
+        first_of_each_path(matching)
+    };
+    let not_before = |repository: &Repository, suite: &str| {
+        let dates = locked.iter().filter(|index| index.repository == repository.name && index.suite == suite);
+        dates.map(|index| index.date).max().filter(|_| !allow_older)
+    };
+    let suites: Vec<(&Repository, &str, Vec<LockedIndex>)> = repositories
+        .iter()
+        .flat_map(|repository| repository.suites.iter().map(move |suite| (repository, suite.as_str())))
+        .map(|(repository, suite)| (repository, suite, keep(repository, suite)))
+        .collect();
+
+    // One request a suite, all at once: most of the time they take is waiting.
+    let wanted: Vec<Vec<Wanted>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = suites
+            .iter()
+            .map(|(repository, suite, kept)| {
+                scope.spawn(move || match kept.is_empty() {
+                    false => Ok(kept.iter().map(|index| by_digest(index, repository)).collect()),
+                    true => {
+                        let release = verified_release(repository, suite, not_before(repository, suite), environment)?;
+                        wanted(repository, suite, &release, architecture)
+                    }
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect::<Result<_, IndexesError>>()
+    })?;
+    load(wanted.into_iter().flatten().collect(), architecture, environment)
+}
+
+/// Older generations of an index come after the current one.
+fn first_of_each_path<'a>(indexes: impl Iterator<Item = &'a LockedIndex>) -> Vec<LockedIndex> {
+    let mut seen = BTreeSet::new();
+    indexes.filter(|index| seen.insert(&index.path)).cloned().collect()
+}
+
+/// Exactly the indexes that a lock names, from the store or from a mirror that still has them.
+pub(crate) fn locked(
+    indexes: &[LockedIndex],
+    repositories: &[Repository],
+    architecture: &str,
+    environment: &Environment<'_>,
+) -> Result<Vec<LoadedIndex>, IndexesError> {
+    let repository = |index: &LockedIndex| repositories.iter().find(|repository| repository.name == index.repository);
+    let wanted = indexes.iter().filter_map(|index| repository(index).map(|repository| by_digest(index, repository)));
+    load(wanted.collect(), architecture, environment)
+}
+
+/// An index that is known by digest; any mirror that has these bytes will do.
+fn by_digest(index: &LockedIndex, repository: &Repository) -> Wanted {
+    let urls =
+        repository.mirrors.iter().flat_map(|mirror| index_urls(mirror, &index.suite, &index.path, &index.sha256));
+    let want = Want {
+        name: format!("index {}", index.name()),
+        digest: index.sha256,
+        size_bytes: Some(index.size),
+        urls: urls.collect(),
+    };
+    Wanted { locked: index.clone(), priority: repository.priority, want }
+}
+
+/// By digest first: it is right even while the mirror is being updated.
+pub(crate) fn index_urls(mirror: &Mirror, suite: &str, path: &str, digest: &Sha256) -> [Url; 2] {
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    [
+        mirror.file(&format!("dists/{suite}/{directory}/by-hash/SHA256/{digest}")),
+        mirror.file(&format!("dists/{suite}/{path}")),
+    ]
+}
+
+/// The indexes of a suite as its Release lists them.
+fn wanted(
+    repository: &Repository,
+    suite: &str,
+    release: &VerifiedRelease,
+    architecture: &str,
+) -> Result<Vec<Wanted>, IndexesError> {
+    let mut all = Vec::new();
+    for component in &repository.components {
+        for index in release.release.packages_indexes(component, architecture)? {
+            // The forms are in a fixed order of preference, so that every Kiln locks the same one.
+            let Some(IndexDownload { path, by_hash_path, file, .. }) = index.downloads.into_iter().next() else {
+                continue;
+            };
+            let locked = LockedIndex {
+                repository: repository.name.clone(),
+                suite: suite.to_owned(),
+                component: component.clone(),
+                date: release.release.date,
+                key: release.key.clone(),
+                release: release.digest,
+                path: path.clone(),
+                size: file.size_bytes,
+                sha256: file.sha256,
+            };
+            let paths = by_hash_path.into_iter().chain([path]);
+            let want = Want {
+                name: format!("index {}", locked.name()),
+                digest: file.sha256,
+                size_bytes: Some(file.size_bytes),
+                urls: paths.map(|path| release.mirror.file(&format!("dists/{suite}/{path}"))).collect(),
+            };
+            all.push(Wanted { locked, priority: repository.priority, want });
+        }
+    }
+    Ok(all)
+}
+
+fn load(
+    wanted: Vec<Wanted>,
+    architecture: &str,
+    environment: &Environment<'_>,
+) -> Result<Vec<LoadedIndex>, IndexesError> {
+    fetch_missing(&wanted, environment)?;
+    let load = |wanted: Wanted| {
+        let index = match parsed(&wanted.locked, architecture, environment) {
+            // The damaged file was moved away; one fetch brings a good one.
+            Err(IndexesError::Store(StoreError::Corrupt { .. })) => {
+                fetch_missing(std::slice::from_ref(&wanted), environment)?;
+                parsed(&wanted.locked, architecture, environment)?
+            }
+            result => result?,
+        };
+        Ok(LoadedIndex { locked: wanted.locked, priority: wanted.priority, index })
+    };
+    wanted.into_iter().map(load).collect()
+}
+
+fn fetch_missing(wanted: &[Wanted], environment: &Environment<'_>) -> Result<(), IndexesError> {
+    let is_there = |wanted: &&Wanted| environment.store.contains(&wanted.locked.sha256, wanted.locked.size);
+    let missing: Vec<Want> =
+        wanted.iter().filter(|wanted| !is_there(wanted)).map(|wanted| wanted.want.clone()).collect();
+    if !missing.is_empty() {
+        environment.store.fetch(&missing, environment.fetch, environment.report)?;
+    }
+    Ok(())
+}
+
+/// The parsed form, from the cache or made now.
+fn parsed(locked: &LockedIndex, architecture: &str, environment: &Environment<'_>) -> Result<Index, IndexesError> {
+    let kind = format!("{PARSED}-{architecture}");
+    if let Some(blob) = environment.store.derived(&kind, &locked.sha256)
+        && let Ok(index) = Index::load(blob)
+    {
+        return Ok(index);
+    }
+    environment.report.event(Event::PhaseStarted { phase: format!("parsing index {}", locked.name()) });
+    let unreadable =
+        |source: Box<dyn std::error::Error + Send + Sync>| IndexesError::Read { name: locked.name(), source };
+    let compression = Compression::of_name(&locked.path).map_err(|error| unreadable(Box::new(error)))?;
+    let blob = {
+        let bytes = environment.store.read(&locked.sha256)?;
+        let text = decompress(compression, bytes.as_slice(), INDEX_BYTES_MAX);
+        Index::build(text, architecture).map_err(|error| unreadable(Box::new(error)))?
+    };
+    environment.store.put_derived(&kind, &locked.sha256, &blob)?;
+    Index::load(blob).map_err(|error| unreadable(Box::new(error)))
+}

@@ -1,0 +1,51 @@
+//! What a class asks the solver for, in the lock's words and in the solver's.
+
+use kiln_debian::relation::Operator;
+use kiln_debian::solve::Wanted;
+use kiln_model::lock::LockedRequest;
+use kiln_model::spec::{Class, Operator as SpecOperator, PackageRequest, RequestKind, Spec};
+
+/// The part of a class's spec that decides its packages.
+pub(super) fn locked_request(spec: &Spec, class: &Class) -> LockedRequest {
+    let texts = |requests: &[PackageRequest]| requests.iter().map(ToString::to_string).collect();
+    LockedRequest {
+        from: class.parent().map(|parent| parent.name.to_string()),
+        packages: texts(&class.packages),
+        kernel: class.kernel.as_ref().map(ToString::to_string),
+        exclude: class.exclude.iter().map(|exclusion| exclusion.name.clone()).collect(),
+        recommends: spec.recommends(class),
+    }
+}
+
+/// The distinct sets of tools that a class's steps ask for, in the order of the steps.
+pub(super) fn tool_requests(class: &Class) -> Vec<&[PackageRequest]> {
+    let mut found: Vec<&[PackageRequest]> = Vec::new();
+    for tools in class.steps.iter().map(|step| step.action.tools()).filter(|tools| !tools.is_empty()) {
+        if !found.iter().any(|known| tool_names(known) == tool_names(tools)) {
+            found.push(tools);
+        }
+    }
+    found
+}
+
+/// A set of tools in the lock's words.
+pub(super) fn tool_names(tools: &[PackageRequest]) -> Vec<String> {
+    tools.iter().map(ToString::to_string).collect()
+}
+
+/// The solver's form of a request by name; `label` gives it back in answers.
+pub(super) fn wanted(kind: &RequestKind, label: usize) -> Option<Wanted> {
+    let RequestKind::Named { name, constraint } = kind else { return None };
+    let constraint = constraint.as_ref().map(|constraint| (operator(constraint.operator), constraint.version.clone()));
+    Some(Wanted { name: name.clone(), constraint, label })
+}
+
+fn operator(operator: SpecOperator) -> Operator {
+    match operator {
+        SpecOperator::Earlier => Operator::Earlier,
+        SpecOperator::EarlierOrEqual => Operator::EarlierOrEqual,
+        SpecOperator::Equal => Operator::Equal,
+        SpecOperator::LaterOrEqual => Operator::LaterOrEqual,
+        SpecOperator::Later => Operator::Later,
+    }
+}

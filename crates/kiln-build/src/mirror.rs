@@ -1,0 +1,389 @@
+//! Which mirrors may serve a distribution: the spec's, then `KILN_MIRROR`'s, then those of the host's apt sources.
+//!
+//! A candidate is only a place to ask. It becomes the mirror when its Release, verified with the distribution's keys,
+//! has the right Origin and is the wanted suite (see [`crate::release`]); strangers among the host's sources fall out
+//! there, or are not asked at all because none of their suites is one of the family's.
+
+use camino::Utf8Path;
+use kiln_debian::openpgp::{self, Keyring};
+use kiln_debian::sources::{SourceEntry, Sources};
+use kiln_model::lock::{ARCHIVE, SECURITY, index_name};
+use kiln_model::spec::{Distribution, Family, Repository as SpecRepository};
+use kiln_store::public_url;
+use url::Url;
+
+use crate::Host;
+use crate::factory::Factory;
+
+/// An address that may serve a repository, and who named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mirror {
+    /// Its root: the directory that holds `dists/` and `pool/`. Ends in `/`.
+    pub(crate) root: Url,
+    /// Who named it, for messages: `kiln.toml`, `KILN_MIRROR`, `/etc/apt/sources.list.d/debian.sources:1`.
+    pub(crate) named_by: String,
+}
+
+/// Suites that are served, signed and prioritised together.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    /// `archive`, `security` or an extra repository's name.
+    pub(crate) name: String,
+    /// In order: `trixie`, `trixie-updates`.
+    pub(crate) suites: Vec<String>,
+    pub(crate) components: Vec<String>,
+    /// apt's pin priority.
+    pub(crate) priority: i32,
+    /// The Origin that its Release must have; an extra repository's is its own affair.
+    pub(crate) origin: Option<&'static str>,
+    /// Where to ask, in order.
+    pub(crate) mirrors: Vec<Mirror>,
+    /// Whom to believe.
+    pub(crate) keyring: Keyring,
+    /// A snapshot is old by design: its Release may have expired.
+    pub(crate) is_snapshot: bool,
+}
+
+/// The distribution's mirrors or keys cannot be determined.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// Nobody names a mirror.
+    #[error("no mirror is known for distribution {distribution} ({family} {suite})")]
+    None {
+        /// The distribution's name in the spec.
+        distribution: String,
+        /// Its family.
+        family: &'static str,
+        /// Its suite.
+        suite: String,
+    },
+    /// A mirror's address is not a URL.
+    #[error("`{text}`, named by {named_by}, is not the address of a mirror")]
+    Address {
+        /// The address.
+        text: String,
+        /// Who named it.
+        named_by: String,
+    },
+    /// A keyring that cannot be read.
+    #[error("read the keyring {path}")]
+    Keyring {
+        /// Its path.
+        path: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no keyring for the family.
+    #[error("no keyring is known for {family}")]
+    NoKeyring {
+        /// The family.
+        family: &'static str,
+    },
+}
+
+impl MirrorError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::None { .. } => {
+                "name one: `mirror` of the distribution in kiln.toml, or KILN_MIRROR in the environment; \
+                 a directory written by `kiln fetch --to DIR` serves too, as file:///DIR"
+            }
+            Self::Address { .. } => "addresses look like http://mirror.example/debian or file:///srv/mirror",
+            Self::Keyring { .. } | Self::NoKeyring { .. } => {
+                "`keyring` of the distribution in kiln.toml takes an OpenPGP keyring, binary or armored"
+            }
+        }
+    }
+}
+
+/// What Kiln knows of a family without being told.
+pub(crate) struct FamilyFacts {
+    pub(crate) name: &'static str,
+    /// Origin of its archives.
+    origin: &'static str,
+    /// The keyring's file names in the host's keyring directory.
+    keyrings: &'static [&'static str],
+    /// The copy that Kiln carries.
+    shipped_keys: &'static [u8],
+    /// A host's apt entry is the family's if one of its suites, without its pocket, is one of these.
+    suites: &'static [&'static str],
+    /// The directory of the security archive, where it is another than the main archive's.
+    directories: Option<(&'static str, &'static str)>,
+    /// Suites without `-updates` and `-security`.
+    rolling: &'static [&'static str],
+}
+
+pub(crate) fn facts(family: Family) -> FamilyFacts {
+    match family {
+        Family::Debian => FamilyFacts {
+            name: "debian",
+            origin: "Debian",
+            keyrings: &["debian-archive-keyring.gpg", "debian-archive-keyring.pgp"],
+            shipped_keys: openpgp::DEBIAN_ARCHIVE_KEYS,
+            suites: &[
+                "stable",
+                "oldstable",
+                "testing",
+                "unstable",
+                "sid",
+                "buster",
+                "bullseye",
+                "bookworm",
+                "trixie",
+                "forky",
+                "duke",
+            ],
+            directories: Some(("debian", "debian-security")),
+            rolling: &["unstable", "sid", "experimental"],
+        },
+        Family::Ubuntu => FamilyFacts {
+            name: "ubuntu",
+            origin: "Ubuntu",
+            keyrings: &["ubuntu-archive-keyring.gpg"],
+            shipped_keys: openpgp::UBUNTU_ARCHIVE_KEYS,
+            suites: &["focal", "jammy", "noble", "plucky", "questing", "resolute", "devel"],
+            directories: None,
+            rolling: &[],
+        },
+    }
+}
+
+/// The repositories of a distribution, in the order in which their packages are preferred when versions are equal.
+pub(crate) fn repositories(
+    name: &str,
+    distribution: &Distribution,
+    factory: &Factory,
+    host: &Host,
+) -> Result<Vec<Repository>, MirrorError> {
+    let facts = facts(distribution.family);
+    let keyring = keyring(distribution, &facts, factory, host)?;
+    let entries = host_entries(host, &facts);
+    let mut repositories = Vec::new();
+    for (repository, suites) in own_suites(distribution) {
+        let mirrors = mirrors(repository, distribution, &facts, &entries, host)?;
+        if mirrors.is_empty() {
+            let suite = distribution.suite.clone();
+            return Err(MirrorError::None { distribution: name.to_owned(), family: facts.name, suite });
+        }
+        repositories.push(Repository {
+            name: repository.to_owned(),
+            suites,
+            components: distribution.components.clone(),
+            priority: PRIORITY_DEFAULT,
+            origin: Some(facts.origin),
+            mirrors,
+            keyring: keyring.clone(),
+            is_snapshot: distribution.snapshot.is_some(),
+        });
+    }
+    for extra in &distribution.repositories {
+        repositories.push(extra_repository(extra, factory, host)?);
+    }
+    Ok(repositories)
+}
+
+/// apt's priority of an archive that says nothing else.
+const PRIORITY_DEFAULT: i32 = 500;
+
+/// The distribution's own repositories with their suites; a rolling suite has neither updates nor security.
+fn own_suites(distribution: &Distribution) -> Vec<(&'static str, Vec<String>)> {
+    let Distribution { suite, updates, security, .. } = distribution;
+    let is_rolling = facts(distribution.family).rolling.contains(&suite.as_str());
+    let pocket = |name: &str, wanted: bool| (wanted && !is_rolling).then(|| format!("{suite}-{name}"));
+    let archive = std::iter::once(suite.clone()).chain(pocket("updates", *updates)).collect();
+    let security = pocket("security", *security).map(|suite| (SECURITY, vec![suite]));
+    std::iter::once((ARCHIVE, archive)).chain(security).collect()
+}
+
+/// `SUITE/COMPONENT` of every index that the distribution's spec asks for, as the lock names them.
+pub(crate) fn index_names(distribution: &Distribution) -> Vec<String> {
+    let own = own_suites(distribution).into_iter().flat_map(|(repository, suites)| {
+        suites.into_iter().flat_map(move |suite| {
+            distribution.components.iter().map(move |component| index_name(repository, &suite, component))
+        })
+    });
+    let extra = distribution.repositories.iter().flat_map(|extra| {
+        extra.components.iter().map(|component| index_name(extra.name.as_str(), &extra.suite, component))
+    });
+    own.chain(extra).collect()
+}
+
+fn extra_repository(extra: &SpecRepository, factory: &Factory, host: &Host) -> Result<Repository, MirrorError> {
+    // A directory made by `kiln fetch --to` holds the extra repositories too, each below its name.
+    let path = format!("{EXPORTED_REPOSITORIES}/{}", extra.name);
+    let exported = exported(host)?.into_iter().map(|mirror| Mirror { root: below(&mirror.root, &path), ..mirror });
+    let named = mirror(extra.uri.as_str(), "kiln.toml", None)?;
+    Ok(Repository {
+        name: extra.name.to_string(),
+        suites: vec![extra.suite.clone()],
+        components: extra.components.clone(),
+        priority: i32::from(extra.priority),
+        origin: None,
+        mirrors: exported.chain([named]).collect(),
+        keyring: read_keyring(&factory.path(&extra.keyring.path))?,
+        is_snapshot: false,
+    })
+}
+
+/// Where a directory written by `kiln fetch --to` keeps the extra repositories.
+pub(crate) const EXPORTED_REPOSITORIES: &str = "repositories";
+
+/// The candidates for one of the distribution's own repositories, the first to be asked first.
+fn mirrors(
+    repository: &str,
+    distribution: &Distribution,
+    facts: &FamilyFacts,
+    entries: &[(SourceEntry, String)],
+    host: &Host,
+) -> Result<Vec<Mirror>, MirrorError> {
+    let snapshot = distribution.snapshot.map(|snapshot| snapshot.strftime("%Y%m%dT%H%M%SZ").to_string());
+    let from_spec = |uri: &Option<kiln_model::spec::Uri>| {
+        uri.as_ref().map(|uri| mirror(uri.as_str(), "kiln.toml", snapshot.as_deref())).transpose()
+    };
+    let mut found = Vec::new();
+    if repository == SECURITY {
+        found.extend(from_spec(&distribution.security_mirror)?);
+    }
+    let mut general = Vec::from_iter(from_spec(&distribution.mirror)?);
+    if distribution.mirror.is_none() {
+        for text in &host.mirrors {
+            general.push(mirror(text, "KILN_MIRROR", snapshot.as_deref())?);
+        }
+    }
+    let is_told = !found.is_empty() || distribution.mirror.is_some();
+    for mirror in general {
+        found.extend((repository == SECURITY).then(|| security_sibling(&mirror, facts)).flatten());
+        found.push(mirror);
+    }
+    if !is_told {
+        found.extend(host_mirrors(repository, distribution, entries, snapshot.as_deref()));
+    }
+    found.dedup_by(|left, right| left.root == right.root);
+    Ok(found)
+}
+
+/// By convention a mirror has the security archive in a directory beside the main one.
+fn security_sibling(mirror: &Mirror, facts: &FamilyFacts) -> Option<Mirror> {
+    let (main, security) = facts.directories?;
+    let path = mirror.root.path().to_owned();
+    // With a snapshot the directory's name is followed by a timestamp.
+    let at = path.rfind(&format!("/{main}/"))?;
+    let mut root = mirror.root.clone();
+    root.set_path(&format!("{}/{security}/{}", &path[..at], &path[at + main.len() + 2..]));
+    Some(Mirror { root, named_by: mirror.named_by.clone() })
+}
+
+/// The host's entries of the family: those that name the very suite first, then its pocket, then the others.
+fn host_mirrors(
+    repository: &str,
+    distribution: &Distribution,
+    entries: &[(SourceEntry, String)],
+    snapshot: Option<&str>,
+) -> Vec<Mirror> {
+    let suite = &distribution.suite;
+    let exact = if repository == SECURITY { format!("{suite}-security") } else { suite.clone() };
+    let is_security = |entry: &SourceEntry| entry.suites.iter().any(|suite| suite.ends_with("-security"));
+    let rank = |entry: &SourceEntry| match entry.suites.contains(&exact) {
+        true => 0,
+        false if is_security(entry) == (repository == SECURITY) => 1,
+        false => 2,
+    };
+    let mut ranked: Vec<_> = entries.iter().collect();
+    ranked.sort_by_key(|(entry, _)| rank(entry));
+    let mirrors =
+        ranked.into_iter().flat_map(|(entry, place)| entry.uris.iter().map(move |uri| mirror(uri, place, snapshot)));
+    mirrors.flatten().collect()
+}
+
+/// The apt entries of the host that are the family's, with their places.
+fn host_entries(host: &Host, facts: &FamilyFacts) -> Vec<(SourceEntry, String)> {
+    let is_family = |entry: &SourceEntry| {
+        entry.suites.iter().any(|suite| {
+            let base = suite.split_once(['-', '/']).map_or(suite.as_str(), |(base, _)| base);
+            facts.suites.contains(&base)
+        })
+    };
+    let mut sources = Sources::default();
+    for (path, text) in &host.apt_sources {
+        sources.add(path.as_str(), text);
+    }
+    let placed = sources.entries.into_iter().filter(is_family).map(|entry| {
+        let place = format!("{}:{}", entry.file, entry.line);
+        (entry, place)
+    });
+    placed.collect()
+}
+
+fn mirror(text: &str, named_by: &str, snapshot: Option<&str>) -> Result<Mirror, MirrorError> {
+    let error = || MirrorError::Address { text: public_text(text), named_by: named_by.to_owned() };
+    let url = Url::parse(text).map_err(|_| error())?;
+    if !matches!(url.scheme(), "http" | "https" | "file") {
+        return Err(error());
+    }
+    Ok(Mirror { root: below(&url, snapshot.unwrap_or("")), named_by: named_by.to_owned() })
+}
+
+/// An address as it may be shown; one that cannot be read may hold anything, and is not shown.
+pub(crate) fn public_text(text: &str) -> String {
+    Url::parse(text).map_or_else(|_| "(not an address)".to_owned(), |url| public_url(&url))
+}
+
+/// The directory `path` below `root`; the result ends in `/`, so that [`Url::join`] stays below it.
+fn below(root: &Url, path: &str) -> Url {
+    let mut url = root.clone();
+    let base = url.path().trim_end_matches('/').to_owned();
+    let path = path.trim_matches('/');
+    url.set_path(&if path.is_empty() { format!("{base}/") } else { format!("{base}/{path}/") });
+    url
+}
+
+impl Mirror {
+    /// The address of a suite's signed Release.
+    pub(crate) fn release(&self, suite: &str) -> Url {
+        self.file(&format!("dists/{suite}/InRelease"))
+    }
+
+    /// The address of a file of this mirror.
+    pub(crate) fn file(&self, path: &str) -> Url {
+        let mut url = self.root.clone();
+        url.set_path(&format!("{}{path}", self.root.path()));
+        url
+    }
+}
+
+fn keyring(
+    distribution: &Distribution,
+    facts: &FamilyFacts,
+    factory: &Factory,
+    host: &Host,
+) -> Result<Keyring, MirrorError> {
+    if let Some(path) = &distribution.keyring {
+        return read_keyring(&factory.path(&path.path));
+    }
+    let on_host = facts.keyrings.iter().map(|name| host.keyring_directory.join(name)).find(|path| path.exists());
+    let mut keyring = parse_keyring("Kiln's own keys", facts.shipped_keys)?;
+    if let Some(path) = on_host {
+        keyring.extend(read_keyring(&path)?);
+    }
+    Ok(keyring)
+}
+
+fn read_keyring(path: &Utf8Path) -> Result<Keyring, MirrorError> {
+    let error = |source| MirrorError::Keyring { path: path.to_string(), source };
+    let bytes = fs_err::read(path).map_err(|source| error(Box::new(source)))?;
+    parse_keyring(path.as_str(), &bytes)
+}
+
+fn parse_keyring(path: &str, bytes: &[u8]) -> Result<Keyring, MirrorError> {
+    Keyring::parse(bytes).map_err(|source| MirrorError::Keyring { path: path.to_owned(), source: Box::new(source) })
+}
+
+/// `KILN_MIRROR`'s directories: what `kiln fetch --to` wrote may hold files that belong to no repository.
+pub(crate) fn exported(host: &Host) -> Result<Vec<Mirror>, MirrorError> {
+    let mirrors: Vec<Mirror> =
+        host.mirrors.iter().map(|text| mirror(text, "KILN_MIRROR", None)).collect::<Result<_, _>>()?;
+    Ok(mirrors.into_iter().filter(|mirror| mirror.root.scheme() == "file").collect())
+}

@@ -1,0 +1,48 @@
+//! The tools Kiln runs on the host: which packages they are, and which distribution they come from.
+
+use kiln_model::spec::{Distribution, Family, Place, Spec};
+
+/// The packages of a host's toolbox: an emulator for its own architecture and firmware for it, disks, a balancer.
+/// Nothing for an architecture that Kiln does not run machines on.
+pub(crate) fn packages(architecture: &str) -> Option<Vec<String>> {
+    let machine: &[&str] = match architecture {
+        "amd64" => &["qemu-system-x86", "ovmf"],
+        "arm64" => &["qemu-system-arm", "qemu-efi-aarch64"],
+        _ => return None,
+    };
+    let common = ["qemu-utils", "haproxy", "e2fsprogs", "systemd-boot-efi"];
+    let mut names: Vec<String> = machine.iter().chain(&common).map(|&name| name.to_owned()).collect();
+    names.sort();
+    Some(names)
+}
+
+/// What the lock calls the distribution of a host's toolbox.
+pub(crate) fn distribution_name(architecture: &str) -> String {
+    format!("toolbox-{architecture}")
+}
+
+/// The one that `[toolbox]` names, else Debian trixie from where the factory's Debian comes from.
+pub(crate) fn distribution(spec: &Spec) -> Distribution {
+    if let Some(toolbox) = &spec.toolbox
+        && let Some(distribution) = spec.distributions.get(&toolbox.distribution.name)
+    {
+        return distribution.clone();
+    }
+    let is_debian = |distribution: &&Distribution| distribution.family == Family::Debian;
+    let model = spec.distributions.values().filter(is_debian).find(|distribution| distribution.mirror.is_some());
+    Distribution {
+        name: spec.factory.name.clone(),
+        family: Family::Debian,
+        suite: "trixie".to_owned(),
+        components: vec!["main".to_owned()],
+        updates: true,
+        security: true,
+        architecture: None,
+        mirror: model.and_then(|model| model.mirror.clone()),
+        security_mirror: model.and_then(|model| model.security_mirror.clone()),
+        keyring: model.and_then(|model| model.keyring.clone()),
+        snapshot: model.and_then(|model| model.snapshot),
+        repositories: Vec::new(),
+        place: Place { file: String::new(), line: 1, column: 1, snippet: String::new(), width: 1 },
+    }
+}

@@ -1,0 +1,248 @@
+//! `kiln lock`: `kiln.toml` becomes `kiln.lock`; what changes is shown.
+
+use std::fmt::Write as _;
+
+use anyhow::anyhow;
+use camino::Utf8Path;
+use kiln_build::Environment;
+use kiln_build::change::{Changes, PackageChange, PackageState, changes};
+use kiln_build::factory::Factory;
+use kiln_build::lock::{self, Examination, LockOptions, Update};
+use kiln_model::lock::{Lock, LockedPackage};
+use serde::Serialize;
+
+use super::existing_lock;
+use crate::error::{CommandError, Kind};
+use crate::output::{Output, bytes, table};
+
+/// Writes kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for.
+///
+/// A lock that fits its spec is left alone, and nothing is asked of the network. When the spec has changed, locked
+/// versions are kept wherever they still answer it.
+#[derive(Debug, clap::Args)]
+pub struct LockArgs {
+    /// Take newer versions from newer indexes: of these packages (or all of a source package), or of every package.
+    #[arg(long, value_name = "PACKAGE", num_args = 0.., conflicts_with_all = ["check", "list"])]
+    update: Option<Vec<String>>,
+    /// With --update: only what the security suite changed.
+    #[arg(long, requires = "update")]
+    security: bool,
+    /// Change nothing; exit 1 and say why if the lock no longer fits the spec or the files it names.
+    #[arg(long, conflicts_with_all = ["dry_run", "list"])]
+    check: bool,
+    /// Show what would change; write nothing.
+    #[arg(long, conflicts_with = "list")]
+    dry_run: bool,
+    /// Accept indexes older than the lock's: a mirror that was rolled back, or an attack.
+    #[arg(long)]
+    allow_older: bool,
+    /// List the locked packages of a class with its parents' (or of every class), in the order they are installed.
+    #[arg(long, value_name = "CLASS", num_args = 0..=1)]
+    list: Option<Option<String>>,
+}
+
+#[derive(Serialize)]
+struct Locked<'a> {
+    written: bool,
+    changes: &'a Changes,
+    classes: Vec<Summary>,
+}
+
+/// One row of what a lock holds.
+#[derive(Serialize)]
+struct Summary {
+    class: String,
+    from: Option<String>,
+    packages: usize,
+    size_bytes: u64,
+    epoch: Option<jiff::Timestamp>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If the spec or the lock is wrong, there is no answer, or the environment refuses.
+pub fn run(
+    args: &LockArgs,
+    factory: &Utf8Path,
+    environment: &Environment<'_>,
+    output: &Output,
+) -> Result<(), CommandError> {
+    let factory = Factory::new(factory);
+    let claim = factory.claim(environment.report)?;
+    if let Some(class) = &args.list {
+        return list(&existing_lock(&factory)?, class.as_deref(), output);
+    }
+    let spec = factory.spec()?;
+    if args.check {
+        let lock = existing_lock(&factory)?;
+        let reasons = lock::reasons(&factory, &spec, &lock, environment);
+        return check(&lock::examine(&factory, &spec, &lock, environment), &reasons, output);
+    }
+    let old = factory.lock()?;
+    let new = match &old {
+        Some(old) if args.update.is_none() && lock::reasons(&factory, &spec, old, environment).is_empty() => {
+            old.clone()
+        }
+        _ => lock::lock(&factory, &spec, old.as_ref(), &options(args), environment)?,
+    };
+    let written = old.as_ref() != Some(&new) && !args.dry_run;
+    if written {
+        factory.write_lock(&claim, &new)?;
+    }
+    let changes = changes(old.as_ref(), &new);
+    let result = Locked { written, changes: &changes, classes: summaries(&new) };
+    output.result("lock", &result, &describe(old.as_ref(), &new, &changes, args.dry_run));
+    Ok(())
+}
+
+fn options(args: &LockArgs) -> LockOptions {
+    let update = match &args.update {
+        None => Update::Nothing,
+        Some(_) if args.security => Update::Security,
+        Some(names) if names.is_empty() => Update::Everything,
+        Some(names) => Update::Named(names.clone()),
+    };
+    LockOptions { update, allow_older: args.allow_older }
+}
+
+fn check(examination: &Examination, reasons: &[lock::Reason], output: &Output) -> Result<(), CommandError> {
+    let violations = examination.violations.iter().map(ToString::to_string);
+    let lines: Vec<String> = reasons.iter().map(ToString::to_string).chain(violations).collect();
+    let mut text = String::new();
+    for unverified in &examination.unverified {
+        let _ = writeln!(text, "not examined: {unverified}");
+    }
+    if lines.is_empty() {
+        let _ =
+            write!(text, "kiln.lock fits kiln.toml; {} packages examined against their indexes", examination.verified);
+        output.result("lock-check", examination, &text);
+        return Ok(());
+    }
+    output.result("lock-check", &serde_json::json!({ "reasons": lines, "examination": examination }), &text);
+    let error = anyhow!("kiln.lock does not fit:\n  {}", lines.join("\n  "));
+    Err(CommandError::new(Kind::No, error)
+        .with_hint("kiln lock brings it up to date; review what changes, then commit it"))
+}
+
+fn list(lock: &Lock, class: Option<&str>, output: &Output) -> Result<(), CommandError> {
+    let row = |package: &LockedPackage| {
+        let state = PackageState::of(package);
+        vec![
+            package.name.clone(),
+            package.version.clone(),
+            package.architecture.clone(),
+            bytes(package.size),
+            state.source,
+        ]
+    };
+    let rows: Vec<Vec<String>> = match class {
+        Some(class) if lock.classes.contains_key(class) => lock.packages_of(class).into_iter().map(row).collect(),
+        Some(class) => {
+            let known = lock.classes.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(CommandError::new(Kind::Usage, anyhow!("kiln.lock has no class `{class}`"))
+                .with_hint(format!("it has {known}")));
+        }
+        None => owners(lock)
+            .flat_map(|(owner, packages)| packages.into_iter().map(move |package| prefixed(&owner, row(package))))
+            .collect(),
+    };
+    output.result("lock-list", &rows, &table(&rows));
+    Ok(())
+}
+
+fn prefixed(owner: &str, mut row: Vec<String>) -> Vec<String> {
+    row.insert(0, owner.to_owned());
+    row
+}
+
+/// Every class and toolbox with the packages it holds itself.
+fn owners(lock: &Lock) -> impl Iterator<Item = (String, Vec<&LockedPackage>)> {
+    let classes = lock.classes.iter().map(|(name, class)| (name.clone(), class.packages().collect()));
+    let toolboxes = lock.toolboxes.iter();
+    classes.chain(toolboxes.map(|(name, toolbox)| (format!("toolbox.{name}"), toolbox.packages.iter().collect())))
+}
+
+fn summaries(lock: &Lock) -> Vec<Summary> {
+    let summary = |(owner, packages): (String, Vec<&LockedPackage>)| {
+        let class = lock.classes.get(&owner);
+        Summary {
+            from: class.and_then(|class| class.request.from.clone()),
+            packages: packages.len(),
+            size_bytes: packages.iter().map(|package| package.size).sum(),
+            epoch: class.map(|class| class.epoch),
+            class: owner,
+        }
+    };
+    owners(lock).map(summary).collect()
+}
+
+/// What a person reads: the changes, then what the lock holds.
+fn describe(old: Option<&Lock>, new: &Lock, changes: &Changes, dry_run: bool) -> String {
+    let mut text = String::new();
+    if old.is_some() {
+        text.push_str(&describe_changes(changes));
+    }
+    let rows: Vec<Vec<String>> = summaries(new).iter().map(summary_row).collect();
+    text.push_str(&table(&rows));
+    text.push_str(match (old, changes.is_empty(), dry_run) {
+        (_, true, _) if old == Some(new) => "kiln.lock is up to date",
+        (_, _, true) => "dry run: kiln.lock was not written",
+        _ => "wrote kiln.lock",
+    });
+    text
+}
+
+fn summary_row(summary: &Summary) -> Vec<String> {
+    let from = summary.from.as_ref().map(|from| format!("from {from}")).unwrap_or_default();
+    let epoch = summary.epoch.map(|epoch| format!("epoch {epoch}")).unwrap_or_default();
+    let packages = format!("{} packages", summary.packages);
+    vec![summary.class.clone(), from, packages, bytes(summary.size_bytes), epoch]
+}
+
+fn describe_changes(changes: &Changes) -> String {
+    let mut rows: Vec<Vec<String>> = changes.packages.iter().map(package_row).collect();
+    rows.extend(changes.indexes.iter().map(|index| move_row(&index.name, index.from.as_ref(), index.to.as_ref())));
+    rows.extend(
+        changes.downloads.iter().map(|download| move_row(&download.url, download.from.as_ref(), download.to.as_ref())),
+    );
+    rows.extend(
+        changes
+            .classes
+            .iter()
+            .map(|class| move_row(&format!("class {}", class.name), class.from.as_ref(), class.to.as_ref())),
+    );
+    table(&rows)
+}
+
+fn package_row(change: &PackageChange) -> Vec<String> {
+    let PackageChange { name, from, to, classes } = change;
+    let version = |state: &Option<PackageState>| state.as_ref().map(|state| state.version.clone());
+    let source = to.as_ref().or(from.as_ref()).map(|state| state.source.clone()).unwrap_or_default();
+    let sign = sign(from.is_some(), to.is_some());
+    let mut versions = arrow(version(from), version(to));
+    if version(from) == version(to) {
+        versions.push_str(" (other bytes)");
+    }
+    vec![sign.to_owned(), name.clone(), versions, source, classes.join(", ")]
+}
+
+fn move_row(name: &str, from: Option<&impl ToString>, to: Option<&impl ToString>) -> Vec<String> {
+    let sign = sign(from.is_some(), to.is_some());
+    vec![sign.to_owned(), name.to_owned(), arrow(from.map(ToString::to_string), to.map(ToString::to_string))]
+}
+
+fn sign(before: bool, after: bool) -> &'static str {
+    match (before, after) {
+        (false, _) => "+",
+        (true, false) => "-",
+        (true, true) => "~",
+    }
+}
+
+fn arrow(from: Option<String>, to: Option<String>) -> String {
+    match (from, to) {
+        (Some(from), Some(to)) if from != to => format!("{from} -> {to}"),
+        (from, to) => to.or(from).unwrap_or_default(),
+    }
+}

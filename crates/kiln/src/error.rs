@@ -1,0 +1,172 @@
+//! What a person sees when a command fails, and the exit code it ends with.
+//!
+//! Every library error becomes a [`CommandError`] here and nowhere else: its kind decides the exit code, its chain of
+//! causes is printed one to a line, and its hints say what to do.
+
+use std::fmt::Write as _;
+
+use kiln_build::export::ExportError;
+use kiln_build::factory::FactoryError;
+use kiln_build::fetch::FetchFailure;
+use kiln_build::lock::LockFailure;
+use kiln_build::{IndexesError, MirrorError, PinError};
+use kiln_store::{ProxyError, StoreError};
+use serde::Serialize;
+
+/// The documented exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// 1: the question was understood and the answer is no.
+    No,
+    /// 2: the command line, the spec or the lock is wrong.
+    Usage,
+    /// 3: network, permission, disk.
+    Environment,
+    /// 70: a bug in Kiln.
+    Internal,
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub struct CommandError {
+    /// Decides the exit code.
+    pub kind: Kind,
+    /// What failed, with its causes.
+    pub error: anyhow::Error,
+    /// What to do.
+    pub hints: Vec<String>,
+}
+
+impl Kind {
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::Environment => 3,
+            Self::Internal => 70,
+        }
+    }
+}
+
+impl CommandError {
+    /// A failure of the given kind.
+    pub fn new(kind: Kind, error: impl Into<anyhow::Error>) -> Self {
+        Self { kind, error: error.into(), hints: Vec::new() }
+    }
+
+    fn hinted(kind: Kind, error: impl Into<anyhow::Error>, hint: Option<String>) -> Self {
+        Self { kind, error: error.into(), hints: hint.into_iter().collect() }
+    }
+
+    /// The same failure with what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The text for a terminal or a log: readable without colour.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let message = self.error.to_string();
+        // Mistakes in a spec render themselves, each with its own place and hint.
+        if message.starts_with("error: ") {
+            text.push_str(&message);
+        } else {
+            let _ = write!(text, "error: {message}");
+        }
+        for cause in self.error.chain().skip(1) {
+            let _ = write!(text, "\n  because: {}", cause.to_string().replace('\n', "\n    "));
+        }
+        if self.kind == Kind::Internal {
+            text.push_str("\nhint: this is a bug in Kiln; please report it with the command and the text above");
+        }
+        for hint in &self.hints {
+            let _ = write!(text, "\nhint: {hint}");
+        }
+        text
+    }
+}
+
+impl From<FactoryError> for CommandError {
+    fn from(error: FactoryError) -> Self {
+        let hint = match &error {
+            FactoryError::NoSpec { .. } => Some("kiln init writes one; -C names another directory".to_owned()),
+            FactoryError::Lock(error) => Some(error.hint().to_owned()),
+            FactoryError::Spec(_) | FactoryError::Io { .. } => None,
+        };
+        let kind = if matches!(error, FactoryError::Io { .. }) { Kind::Environment } else { Kind::Usage };
+        Self::hinted(kind, error, hint)
+    }
+}
+
+impl From<LockFailure> for CommandError {
+    fn from(error: LockFailure) -> Self {
+        let kind = match &error {
+            LockFailure::Unsolvable { .. } | LockFailure::UnknownUpdate { .. } | LockFailure::Universe(_) => {
+                Kind::Usage
+            }
+            LockFailure::Mirror(error) => mirror_kind(error),
+            LockFailure::Indexes(IndexesError::NoIndex(_)) => Kind::Usage,
+            LockFailure::Pin(PinError::Deb { .. } | PinError::Address(_) | PinError::Digest { .. }) => Kind::Usage,
+            LockFailure::Indexes(_) | LockFailure::Pin(_) | LockFailure::NoToolbox(_) => Kind::Environment,
+        };
+        let hint = error.hint();
+        Self::hinted(kind, error, hint)
+    }
+}
+
+impl From<FetchFailure> for CommandError {
+    fn from(error: FetchFailure) -> Self {
+        let hint = error.hint();
+        Self::hinted(fetch_kind(&error), error, hint)
+    }
+}
+
+impl From<ExportError> for CommandError {
+    fn from(error: ExportError) -> Self {
+        let kind = if let ExportError::Fetch(error) = &error { fetch_kind(error) } else { Kind::Environment };
+        let hint = error.hint();
+        Self::hinted(kind, error, hint)
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let hint = match &error {
+            StoreError::NotADirectory { .. } | StoreError::Foreign { .. } => "set XDG_CACHE_HOME to another directory",
+            StoreError::Layout { .. } => {
+                "use the Kiln that made it, or remove the directory: all of it can be fetched again"
+            }
+            StoreError::Full { .. } => "make room, or set XDG_CACHE_HOME to a larger disk",
+            _ => "is the store yours to write? XDG_CACHE_HOME names another place",
+        };
+        Self::hinted(Kind::Environment, error, Some(hint.to_owned()))
+    }
+}
+
+impl From<ProxyError> for CommandError {
+    fn from(error: ProxyError) -> Self {
+        Self::new(Kind::Usage, error)
+    }
+}
+
+fn mirror_kind(error: &MirrorError) -> Kind {
+    match error {
+        MirrorError::None { .. } | MirrorError::NoKeyring { .. } => Kind::Environment,
+        MirrorError::Address { .. } | MirrorError::Keyring { .. } => Kind::Usage,
+    }
+}
+
+fn fetch_kind(error: &FetchFailure) -> Kind {
+    match error {
+        FetchFailure::Mirror(error) => mirror_kind(error),
+        FetchFailure::UnknownClass { .. } | FetchFailure::Place(_) => Kind::Usage,
+        FetchFailure::Changed { .. } => Kind::No,
+        _ => Kind::Environment,
+    }
+}

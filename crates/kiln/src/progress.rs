@@ -1,0 +1,234 @@
+//! Readers of the event stream: bars for a terminal, plain lines for a log.
+
+use std::io::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use kiln_model::event::{Event, Report};
+
+use crate::output::{bytes, rate};
+
+/// Plain lines say how far a download is at most this often: a log must not be silent, nor be flooded.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// One bar for all downloads, a spinner for the phase; what was learned scrolls above them.
+#[derive(Debug)]
+pub struct Bars {
+    all: MultiProgress,
+    state: Mutex<BarsState>,
+}
+
+#[derive(Debug, Default)]
+struct BarsState {
+    phase: Option<ProgressBar>,
+    downloads: Option<ProgressBar>,
+    tally: Tally,
+}
+
+/// One line a fact.
+#[derive(Debug)]
+pub struct Lines {
+    quiet: bool,
+    state: Mutex<LinesState>,
+}
+
+#[derive(Debug)]
+struct LinesState {
+    tally: Tally,
+    last_line: Instant,
+}
+
+/// What is downloaded so far, over all files of the last plan.
+#[derive(Debug, Default)]
+struct Tally {
+    files: u64,
+    files_done: u64,
+    size_bytes: u64,
+    finished_bytes: u64,
+    /// Bytes of the files under way, by name.
+    underway: std::collections::BTreeMap<String, u64>,
+    started: Option<Instant>,
+}
+
+impl Tally {
+    fn see(&mut self, event: &Event) {
+        match event {
+            Event::DownloadsPlanned { files, size_bytes, .. } => {
+                *self =
+                    Self { files: *files, size_bytes: *size_bytes, started: Some(Instant::now()), ..Self::default() };
+            }
+            Event::DownloadStarted { name, resumed_from_bytes, .. } => {
+                self.underway.insert(name.clone(), *resumed_from_bytes);
+            }
+            Event::DownloadAdvanced { name, received_bytes } => {
+                self.underway.insert(name.clone(), *received_bytes);
+            }
+            Event::DownloadFinished { name, size_bytes, .. } => {
+                self.underway.remove(name);
+                self.files_done += 1;
+                self.finished_bytes += size_bytes;
+            }
+            _ => {}
+        }
+    }
+
+    fn received_bytes(&self) -> u64 {
+        self.finished_bytes + self.underway.values().sum::<u64>()
+    }
+
+    fn took_ms(&self) -> u64 {
+        self.started.map_or(0, |started| u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn is_complete(&self) -> bool {
+        self.files > 0 && self.files_done >= self.files
+    }
+
+    fn sentence(&self) -> String {
+        let received = self.received_bytes();
+        format!(
+            "{} of {} files, {} of {}, {}",
+            self.files_done,
+            self.files,
+            bytes(received),
+            bytes(self.size_bytes.max(received)),
+            rate(received, self.took_ms())
+        )
+    }
+}
+
+/// The sentence an event is worth on its own; none for those that only move a bar.
+fn sentence(event: &Event) -> Option<String> {
+    match event {
+        Event::ReleaseVerified { suite, mirror, date, changed, .. } => {
+            let state = if *changed { "new" } else { "unchanged" };
+            Some(format!("{suite}: {state}, dated {date}, signature good ({mirror})"))
+        }
+        Event::DownloadsPlanned { files: 0, present_files, present_bytes, .. } if *present_files > 0 => {
+            Some(format!("{present_files} files ({}) already in the store", bytes(*present_bytes)))
+        }
+        Event::DownloadsPlanned { files, size_bytes, present_files, .. } if *files > 0 => {
+            let present =
+                if *present_files > 0 { format!(", {present_files} already in the store") } else { String::new() };
+            Some(format!("downloading {files} files, {}{present}", bytes(*size_bytes)))
+        }
+        Event::DownloadRetried { name, attempt, wait_ms, reason } => {
+            Some(format!("{name}: attempt {attempt} failed ({reason}), again in {wait_ms} ms"))
+        }
+        Event::Waiting { reason } => Some(format!("waiting: {reason}")),
+        Event::Warning { message, hint } => {
+            let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            Some(format!("warning: {message}{hint}"))
+        }
+        _ => None,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+impl Bars {
+    /// Bars on standard error.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { all: MultiProgress::new(), state: Mutex::default() }
+    }
+
+    fn show_phase(&self, state: &mut BarsState, phase: String) {
+        let bar = state.phase.get_or_insert_with(|| {
+            let bar = self.all.add(ProgressBar::new_spinner().with_style(style("{spinner} {msg}")));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        bar.set_message(phase);
+    }
+
+    fn show_downloads(&self, state: &mut BarsState) {
+        if state.tally.files == 0 {
+            return;
+        }
+        let bar = state.downloads.get_or_insert_with(|| {
+            let template = "  {wide_bar} {binary_bytes_per_sec} {msg}";
+            self.all.add(ProgressBar::new(0).with_style(style(template)))
+        });
+        bar.set_length(state.tally.size_bytes.max(1));
+        bar.set_position(state.tally.received_bytes());
+        bar.set_message(state.tally.sentence());
+        if state.tally.is_complete()
+            && let Some(bar) = state.downloads.take()
+        {
+            bar.finish_and_clear();
+            let _ = self.all.println(state.tally.sentence());
+        }
+    }
+}
+
+impl Default for Bars {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Report for Bars {
+    fn event(&self, event: Event) {
+        let mut state = lock(&self.state);
+        state.tally.see(&event);
+        if let Some(sentence) = sentence(&event) {
+            let _ = self.all.println(sentence);
+        }
+        match event {
+            Event::PhaseStarted { phase } => self.show_phase(&mut state, phase),
+            Event::DownloadStarted { .. } | Event::DownloadAdvanced { .. } | Event::DownloadFinished { .. } => {
+                self.show_downloads(&mut state);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        let state = lock(&self.state);
+        for bar in [&state.phase, &state.downloads].into_iter().flatten() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Lines {
+    /// Lines on standard error; when `quiet`, warnings only.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, state: Mutex::new(LinesState { tally: Tally::default(), last_line: Instant::now() }) }
+    }
+}
+
+impl Report for Lines {
+    fn event(&self, event: Event) {
+        let mut state = lock(&self.state);
+        state.tally.see(&event);
+        if self.quiet && !matches!(event, Event::Warning { .. }) {
+            return;
+        }
+        let line = match &event {
+            Event::PhaseStarted { phase } => Some(phase.clone()),
+            Event::DownloadFinished { .. } if state.tally.is_complete() => Some(state.tally.sentence()),
+            Event::DownloadAdvanced { .. } | Event::DownloadFinished { .. }
+                if state.last_line.elapsed() > LINE_INTERVAL =>
+            {
+                Some(state.tally.sentence())
+            }
+            event => sentence(event),
+        };
+        if let Some(line) = line {
+            state.last_line = Instant::now();
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+}
