@@ -1,7 +1,12 @@
-//! The machine Kiln runs on, as far as a lock depends on it.
+//! The machine Kiln runs on, as far as a lock depends on it, and all else that the pipeline is given.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
+use kiln_debian::index::Index;
+use kiln_model::digest::Sha256;
 use kiln_model::event::Report;
 use kiln_store::{FetchOptions, Store};
 
@@ -29,8 +34,41 @@ pub struct Environment<'a> {
     pub host: &'a Host,
     /// Who watches.
     pub report: &'a dyn Report,
+    /// What this run has learned.
+    pub memory: &'a Memory,
     /// The time by which signatures and dates are judged.
     pub now: Timestamp,
+}
+
+/// What one run has asked and read already: classes and toolbox often have the same indexes.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Signed Releases as their mirrors sent them, by address.
+    releases: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Parsed indexes, by architecture and digest.
+    indexes: Mutex<BTreeMap<(String, Sha256), Index>>,
+}
+
+impl Memory {
+    pub(crate) fn release(&self, address: &str) -> Option<Vec<u8>> {
+        held(&self.releases).get(address).cloned()
+    }
+
+    pub(crate) fn keep_release(&self, address: &str, bytes: &[u8]) {
+        held(&self.releases).insert(address.to_owned(), bytes.to_vec());
+    }
+
+    pub(crate) fn index(&self, architecture: &str, digest: &Sha256) -> Option<Index> {
+        held(&self.indexes).get(&(architecture.to_owned(), *digest)).cloned()
+    }
+
+    pub(crate) fn keep_index(&self, architecture: &str, digest: &Sha256, index: &Index) {
+        held(&self.indexes).insert((architecture.to_owned(), *digest), index.clone());
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Environment<'_> {

@@ -8,7 +8,7 @@ use kiln_debian::release::{IndexDownload, NoIndexError};
 use kiln_debian::universe::Source;
 use kiln_model::digest::Sha256;
 use kiln_model::event::Event;
-use kiln_model::lock::{LockedDistribution, LockedIndex};
+use kiln_model::lock::LockedIndex;
 use kiln_store::{FetchError, StoreError, Want};
 use url::Url;
 
@@ -78,58 +78,68 @@ struct Wanted {
     want: Want,
 }
 
-/// The current indexes of a distribution, in the order of its repositories.
-pub(crate) fn refresh(
-    repositories: &[Repository],
-    architecture: &str,
-    old: Option<&LockedDistribution>,
-    which: Refresh,
-    allow_older: bool,
-    environment: &Environment<'_>,
-) -> Result<Vec<LoadedIndex>, IndexesError> {
-    let locked = old.map_or(&[][..], |old| &old.indexes);
-    let keep = |repository: &Repository, suite: &str| -> Vec<LockedIndex> {
-        let is_kept = which == Refresh::Security && !suite.ends_with("-security");
-        let matching =
-            locked.iter().filter(|index| is_kept && index.repository == repository.name && index.suite == suite);
-        first_of_each_path(matching)
-    };
-    let not_before = |repository: &Repository, suite: &str| {
-        let dates = locked.iter().filter(|index| index.repository == repository.name && index.suite == suite);
-        dates.map(|index| index.date).max().filter(|_| !allow_older)
-    };
-    let suites: Vec<(&Repository, &str, Vec<LockedIndex>)> = repositories
-        .iter()
-        .flat_map(|repository| repository.suites.iter().map(move |suite| (repository, suite.as_str())))
-        .map(|(repository, suite)| (repository, suite, keep(repository, suite)))
-        .collect();
-
-    // One request a suite, all at once: most of the time they take is waiting.
-    let wanted: Vec<Vec<Wanted>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = suites
-            .iter()
-            .map(|(repository, suite, kept)| {
-                scope.spawn(move || match kept.is_empty() {
-                    false => Ok(kept.iter().map(|index| by_digest(index, repository)).collect()),
-                    true => {
-                        let release = verified_release(repository, suite, not_before(repository, suite), environment)?;
-                        wanted(repository, suite, &release, architecture)
-                    }
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect::<Result<_, IndexesError>>()
-    })?;
-    load(wanted.into_iter().flatten().collect(), architecture, environment)
+/// What a distribution's indexes are brought up to date from.
+pub(crate) struct Refreshing<'a> {
+    pub(crate) repositories: &'a [Repository],
+    pub(crate) architecture: &'a str,
+    /// What was locked: a suite may not be older than that, unless `allow_older`.
+    pub(crate) locked: &'a [LockedIndex],
+    pub(crate) which: Refresh,
+    pub(crate) allow_older: bool,
 }
 
-/// Older generations of an index come after the current one.
-fn first_of_each_path<'a>(indexes: impl Iterator<Item = &'a LockedIndex>) -> Vec<LockedIndex> {
+impl Refreshing<'_> {
+    /// The current indexes, in the order of the repositories.
+    pub(crate) fn load(&self, environment: &Environment<'_>) -> Result<Vec<LoadedIndex>, IndexesError> {
+        let suites = self.repositories.iter();
+        let suites =
+            suites.flat_map(|repository| repository.suites.iter().map(move |suite| (repository, suite.as_str())));
+        // One request a suite, all at once: most of the time they take is waiting.
+        let wanted: Vec<Vec<Wanted>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = suites
+                .map(|(repository, suite)| scope.spawn(move || self.suite(repository, suite, environment)))
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect::<Result<_, IndexesError>>()
+        })?;
+        load(wanted.into_iter().flatten().collect(), self.architecture, environment)
+    }
+
+    /// The indexes of one suite: as they are locked, if they are to stay and are still to be had, else of today.
+    fn suite(
+        &self,
+        repository: &Repository,
+        suite: &str,
+        environment: &Environment<'_>,
+    ) -> Result<Vec<Wanted>, IndexesError> {
+        let locked: Vec<&LockedIndex> =
+            self.locked.iter().filter(|index| index.repository == repository.name && index.suite == suite).collect();
+        if self.which == Refresh::Security && !suite.ends_with("-security") {
+            let kept: Vec<Wanted> =
+                newest_of_each(&locked).into_iter().map(|index| by_digest(index, repository)).collect();
+            match fetch_missing(&kept, environment) {
+                Ok(()) if !kept.is_empty() => return Ok(kept),
+                Ok(()) => {}
+                Err(error) => environment.report.event(Event::Warning {
+                    message: format!(
+                        "the locked indexes of {suite} are no longer to be had, today's are taken: {error}"
+                    ),
+                    hint: None,
+                }),
+            }
+        }
+        let not_before = locked.iter().map(|index| index.date).max().filter(|_| !self.allow_older);
+        let release = verified_release(repository, suite, not_before, environment)?;
+        wanted(repository, suite, &release, self.architecture)
+    }
+}
+
+/// Of several generations of an index the newest; the lock has it first.
+fn newest_of_each<'a>(indexes: &[&'a LockedIndex]) -> Vec<&'a LockedIndex> {
     let mut seen = BTreeSet::new();
-    indexes.filter(|index| seen.insert(&index.path)).cloned().collect()
+    indexes.iter().copied().filter(|index| seen.insert(&index.path)).collect()
 }
 
 /// Exactly the indexes that a lock names, from the store or from a mirror that still has them.
@@ -234,14 +244,27 @@ fn fetch_missing(wanted: &[Wanted], environment: &Environment<'_>) -> Result<(),
     Ok(())
 }
 
-/// The parsed form, from the cache or made now.
+/// The parsed form, from this run, from the store, or made now.
 fn parsed(locked: &LockedIndex, architecture: &str, environment: &Environment<'_>) -> Result<Index, IndexesError> {
-    let kind = format!("{PARSED}-{architecture}");
-    if let Some(blob) = environment.store.derived(&kind, &locked.sha256)
-        && let Ok(index) = Index::load(blob)
-    {
+    if let Some(index) = environment.memory.index(architecture, &locked.sha256) {
         return Ok(index);
     }
+    let kind = format!("{PARSED}-{architecture}");
+    let cached = environment.store.derived(&kind, &locked.sha256).and_then(|blob| Index::load(blob).ok());
+    let index = match cached {
+        Some(index) => index,
+        None => parse(locked, architecture, &kind, environment)?,
+    };
+    environment.memory.keep_index(architecture, &locked.sha256, &index);
+    Ok(index)
+}
+
+fn parse(
+    locked: &LockedIndex,
+    architecture: &str,
+    kind: &str,
+    environment: &Environment<'_>,
+) -> Result<Index, IndexesError> {
     environment.report.event(Event::PhaseStarted { phase: format!("parsing index {}", locked.name()) });
     let unreadable =
         |source: Box<dyn std::error::Error + Send + Sync>| IndexesError::Read { name: locked.name(), source };
@@ -251,6 +274,6 @@ fn parsed(locked: &LockedIndex, architecture: &str, environment: &Environment<'_
         let text = decompress(compression, bytes.as_slice(), INDEX_BYTES_MAX);
         Index::build(text, architecture).map_err(|error| unreadable(Box::new(error)))?
     };
-    environment.store.put_derived(&kind, &locked.sha256, &blob)?;
+    environment.store.put_derived(kind, &locked.sha256, &blob)?;
     Index::load(blob).map_err(|error| unreadable(Box::new(error)))
 }

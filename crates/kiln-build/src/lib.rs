@@ -21,7 +21,7 @@ mod pin;
 mod release;
 mod toolbox;
 
-pub use host::{Environment, Host};
+pub use host::{Environment, Host, Memory};
 pub use index::IndexesError;
 pub use mirror::MirrorError;
 pub use pin::PinError;

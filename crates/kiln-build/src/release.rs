@@ -156,15 +156,17 @@ pub(crate) fn verified_release(
     let mut attempts: Vec<Attempt> = Vec::new();
     for mirror in &repository.mirrors {
         match ask(repository, mirror, suite, not_before, environment) {
-            Ok((release, changed)) => {
+            Ok((release, news)) => {
                 warn(&attempts, suite, &release, environment);
-                environment.report.event(Event::ReleaseVerified {
-                    suite: suite.to_owned(),
-                    mirror: public_url(&mirror.root),
-                    date: release.release.date,
-                    key: release.key.clone(),
-                    changed,
-                });
+                if let Some(changed) = news {
+                    environment.report.event(Event::ReleaseVerified {
+                        suite: suite.to_owned(),
+                        mirror: public_url(&mirror.root),
+                        date: release.release.date,
+                        key: release.key.clone(),
+                        changed,
+                    });
+                }
                 return Ok(release);
             }
             Err(refusal) => {
@@ -187,19 +189,21 @@ fn warn(attempts: &[Attempt], suite: &str, taken: &VerifiedRelease, environment:
     }
 }
 
+/// The Release, and, if this run had not seen it yet, whether it is another than the last run's.
 fn ask(
     repository: &Repository,
     mirror: &Mirror,
     suite: &str,
     not_before: Option<Timestamp>,
     environment: &Environment<'_>,
-) -> Result<(VerifiedRelease, bool), Refusal> {
+) -> Result<(VerifiedRelease, Option<bool>), Refusal> {
     let Fetched { bytes, changed, validators } = fetch(mirror, suite, environment)?;
     let verified = openpgp::verify_inline(&bytes, &repository.keyring, environment.now).map_err(Refusal::Signature)?;
     if let Some(validators) = validators {
         // Only what is signed is remembered: a bad answer never replaces a good one.
         environment.store.slot(mirror.release(suite).as_str()).save(&bytes, &validators).map_err(Refusal::Store)?;
     }
+    environment.memory.keep_release(mirror.release(suite).as_str(), &bytes);
     let release = Release::parse(&verified.text).map_err(Refusal::Release)?;
     believe(repository, suite, &release, not_before, environment.now)?;
     let (digest, _) = environment.store.insert(&bytes).map_err(Refusal::Store)?;
@@ -236,8 +240,8 @@ fn believe(
 /// A Release file as it came.
 struct Fetched {
     bytes: Vec<u8>,
-    /// Whether it differs from what the store last had.
-    changed: bool,
+    /// Whether it differs from what the store last had; nothing if this run knew it already.
+    changed: Option<bool>,
     /// What to ask with next time, if this is to be remembered.
     validators: Option<Validators>,
 }
@@ -245,22 +249,25 @@ struct Fetched {
 /// Asks the mirror for the file, unless what the store has is still current.
 fn fetch(mirror: &Mirror, suite: &str, environment: &Environment<'_>) -> Result<Fetched, Refusal> {
     let url = mirror.release(suite);
+    if let Some(bytes) = environment.memory.release(url.as_str()) {
+        return Ok(Fetched { bytes, changed: None, validators: None });
+    }
     let known = environment.store.slot(url.as_str()).load();
     if environment.fetch.offline
         && url.scheme() != "file"
         && let Some(SlotDocument { bytes, .. }) = known
     {
-        return Ok(Fetched { bytes, changed: false, validators: None });
+        return Ok(Fetched { bytes, changed: Some(false), validators: None });
     }
     let validators = known.as_ref().map(|document| &document.validators);
-    let got = environment.store.get(&url, validators, RELEASE_BYTES_MAX, &environment.fetch, environment.report);
+    let got = environment.store.get(&url, validators, RELEASE_BYTES_MAX, environment.fetch, environment.report);
     match (got.map_err(Refusal::Fetch)?, known) {
         (Document::New { bytes, validators, .. }, known) => {
             let changed = known.is_none_or(|known| known.bytes != bytes);
-            Ok(Fetched { bytes, changed, validators: Some(validators) })
+            Ok(Fetched { bytes, changed: Some(changed), validators: Some(validators) })
         }
         (Document::NotModified, Some(SlotDocument { bytes, .. })) => {
-            Ok(Fetched { bytes, changed: false, validators: None })
+            Ok(Fetched { bytes, changed: Some(false), validators: None })
         }
         // A server that answers "not modified" to somebody who has nothing has nothing to give.
         (Document::NotModified, None) => Err(Refusal::Fetch(FetchFailure {

@@ -8,11 +8,11 @@ use crate::command;
 /// An image factory: bakes one immutable machine image per class of work, proves it, gives it a version, and rolls it out.
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, max_term_width = 110, after_help = AFTER_HELP)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
-    pub global: Global,
+    pub(crate) global: Global,
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(crate) verb: Verb,
 }
 
 const AFTER_HELP: &str = "\
@@ -22,24 +22,24 @@ http_proxy, https_proxy, no_proxy.";
 
 /// Arguments that every verb takes.
 #[derive(Debug, clap::Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// The factory: the directory with kiln.toml.
     #[arg(short = 'C', long = "factory", value_name = "DIR", default_value = ".", global = true)]
-    pub factory: Utf8PathBuf,
+    pub(crate) factory: Utf8PathBuf,
     /// Write events and the result as JSON lines on standard output.
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Say nothing but warnings, errors and the result.
     #[arg(short, long, global = true)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Use no network: what is not in the store or in a file: mirror is an error.
     #[arg(long, global = true)]
-    pub offline: bool,
+    pub(crate) offline: bool,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Write a factory that locks and builds.
     Init(command::init::InitArgs),
     /// Write kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for.

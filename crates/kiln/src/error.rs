@@ -16,7 +16,7 @@ use serde::Serialize;
 /// The documented exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// 1: the question was understood and the answer is no.
     No,
     /// 2: the command line, the spec or the lock is wrong.
@@ -29,19 +29,19 @@ pub enum Kind {
 
 /// A failed command.
 #[derive(Debug)]
-pub struct CommandError {
+pub(crate) struct CommandError {
     /// Decides the exit code.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// What failed, with its causes.
-    pub error: anyhow::Error,
+    pub(crate) error: anyhow::Error,
     /// What to do.
-    pub hints: Vec<String>,
+    pub(crate) hints: Vec<String>,
 }
 
 impl Kind {
     /// The process's exit code.
     #[must_use]
-    pub fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::No => 1,
             Self::Usage => 2,
@@ -53,7 +53,7 @@ impl Kind {
 
 impl CommandError {
     /// A failure of the given kind.
-    pub fn new(kind: Kind, error: impl Into<anyhow::Error>) -> Self {
+    pub(crate) fn new(kind: Kind, error: impl Into<anyhow::Error>) -> Self {
         Self { kind, error: error.into(), hints: Vec::new() }
     }
 
@@ -63,14 +63,14 @@ impl CommandError {
 
     /// The same failure with what to do about it.
     #[must_use]
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
     /// The text for a terminal or a log: readable without colour.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         let message = self.error.to_string();
         // Mistakes in a spec render themselves, each with its own place and hint.

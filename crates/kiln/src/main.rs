@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use camino::Utf8Path;
 use clap::{CommandFactory as _, Parser as _};
 use jiff::Timestamp;
-use kiln_build::{Environment, Host};
+use kiln_build::{Environment, Host, Memory};
 use kiln_store::{FetchOptions, ProxySettings, Store};
 
 use args::{Args, Verb};
@@ -73,7 +73,8 @@ fn with_environment(
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     let now = Timestamp::now();
     let host = host(&settings.mirrors);
-    work(&Environment { store: &store, fetch: &fetch, host: &host, report: output.report(), now })
+    let memory = Memory::default();
+    work(&Environment { store: &store, fetch: &fetch, host: &host, report: output.report(), memory: &memory, now })
 }
 
 fn host(mirrors: &[String]) -> Host {

@@ -14,7 +14,7 @@ use crate::progress::{Bars, Lines};
 
 /// Where results, progress and errors go.
 #[derive(Clone)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
     progress: Arc<dyn Report>,
 }
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Output {
 impl Output {
     /// `quiet` keeps warnings and drops progress.
     #[must_use]
-    pub fn new(json: bool, quiet: bool) -> Self {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
         let progress: Arc<dyn Report> = if json {
             Arc::new(JsonLines)
         } else if std::io::stderr().is_terminal() && !quiet {
@@ -44,12 +44,12 @@ impl Output {
 
     /// Takes the events of long work.
     #[must_use]
-    pub fn report(&self) -> &dyn Report {
+    pub(crate) fn report(&self) -> &dyn Report {
         &*self.progress
     }
 
     /// The command's answer: `text` for people, or `result` as one JSON line tagged with the command's name.
-    pub fn result(&self, command: &str, result: &impl Serialize, text: &str) {
+    pub(crate) fn result(&self, command: &str, result: &impl Serialize, text: &str) {
         if self.json {
             write_json(&serde_json::json!({ "result": command, "value": result }));
         } else if !text.is_empty() {
@@ -59,7 +59,7 @@ impl Output {
     }
 
     /// The command's failure.
-    pub fn error(&self, error: &CommandError) {
+    pub(crate) fn error(&self, error: &CommandError) {
         if self.json {
             let causes: Vec<String> = error.error.chain().skip(1).map(ToString::to_string).collect();
             write_json(&serde_json::json!({
@@ -92,7 +92,7 @@ fn write_out(text: &str) {
 /// Bytes for people: three significant figures, decimal units as Debian's tools print them.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "three figures are shown")]
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
     let count_f = count as f64;
     match units.into_iter().find(|(_, unit)| count_f >= *unit) {
@@ -107,13 +107,13 @@ pub fn bytes(count: u64) -> String {
 
 /// Bytes a second for people.
 #[must_use]
-pub fn rate(size_bytes: u64, took_ms: u64) -> String {
+pub(crate) fn rate(size_bytes: u64, took_ms: u64) -> String {
     format!("{}/s", bytes(size_bytes * 1000 / took_ms.max(1)))
 }
 
 /// Columns padded to their widest cell, two blanks apart, nothing at the end of a line.
 #[must_use]
-pub fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();

@@ -14,7 +14,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// One bar for all downloads, a spinner for the phase; what was learned scrolls above them.
 #[derive(Debug)]
-pub struct Bars {
+pub(crate) struct Bars {
     all: MultiProgress,
     state: Mutex<BarsState>,
 }
@@ -28,7 +28,7 @@ struct BarsState {
 
 /// One line a fact.
 #[derive(Debug)]
-pub struct Lines {
+pub(crate) struct Lines {
     quiet: bool,
     state: Mutex<LinesState>,
 }
@@ -136,7 +136,7 @@ fn style(template: &str) -> ProgressStyle {
 impl Bars {
     /// Bars on standard error.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { all: MultiProgress::new(), state: Mutex::default() }
     }
 
@@ -204,7 +204,7 @@ impl Drop for Bars {
 impl Lines {
     /// Lines on standard error; when `quiet`, warnings only.
     #[must_use]
-    pub fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, state: Mutex::new(LinesState { tally: Tally::default(), last_line: Instant::now() }) }
     }
 }

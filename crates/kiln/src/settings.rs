@@ -6,17 +6,17 @@ use crate::error::{CommandError, Kind};
 
 /// What the environment says.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Directory of the store.
-    pub store: Utf8PathBuf,
+    pub(crate) store: Utf8PathBuf,
     /// `KILN_MIRROR`: mirrors, separated by blanks, tried before the host's.
-    pub mirrors: Vec<String>,
+    pub(crate) mirrors: Vec<String>,
     /// Proxy for `http:` addresses.
-    pub http_proxy: Option<String>,
+    pub(crate) http_proxy: Option<String>,
     /// Proxy for `https:` addresses.
-    pub https_proxy: Option<String>,
+    pub(crate) https_proxy: Option<String>,
     /// Hosts that are reached without a proxy.
-    pub no_proxy: Option<String>,
+    pub(crate) no_proxy: Option<String>,
 }
 
 impl Settings {
@@ -24,7 +24,7 @@ impl Settings {
     ///
     /// # Errors
     /// If there is no directory for the store.
-    pub fn read() -> Result<Self, CommandError> {
+    pub(crate) fn read() -> Result<Self, CommandError> {
         Self::from(&|name| {
             #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
             std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -12,7 +12,7 @@ use kiln_model::spec::Distribution;
 
 use super::{LockFailure, Update, Work, locked_distribution};
 use crate::Environment;
-use crate::index::{self, LoadedIndex, Refresh, refresh};
+use crate::index::{self, LoadedIndex, Refresh, Refreshing};
 use crate::mirror::{self, Repository};
 
 /// The indexes of one distribution and what is kept from them.
@@ -48,7 +48,14 @@ impl Supply {
             (Update::Security, Some(_)) => Refresh::Security,
             _ => Refresh::All,
         };
-        let indexes = refresh(&repositories, architecture, locked, which, options.allow_older, environment)?;
+        let refreshing = Refreshing {
+            repositories: &repositories,
+            architecture,
+            locked: locked.map_or(&[], |locked| &locked.indexes),
+            which,
+            allow_older: options.allow_older,
+        };
+        let indexes = refreshing.load(environment)?;
         let mut supply = Self {
             distribution: name.to_owned(),
             architecture: architecture.to_owned(),

@@ -16,7 +16,7 @@ use crate::output::{Output, bytes, rate};
 /// What is there already is hashed again, so that a damaged file is found and fetched anew. An interrupted fetch goes on
 /// where it stopped.
 #[derive(Debug, clap::Args)]
-pub struct FetchArgs {
+pub(crate) struct FetchArgs {
     /// Only these classes, with what they inherit.
     classes: Vec<String>,
     /// Leave Kiln's own tools out.
@@ -45,7 +45,7 @@ struct Result {
 ///
 /// # Errors
 /// If there is no lock, a file cannot be had, or the directory cannot be written.
-pub fn run(
+pub(crate) fn run(
     args: &FetchArgs,
     factory: &Utf8Path,
     environment: &Environment<'_>,

@@ -11,7 +11,7 @@ use crate::output::Output;
 
 /// Writes a factory that locks and builds.
 #[derive(Debug, clap::Args)]
-pub struct InitArgs {
+pub(crate) struct InitArgs {
     /// What to start from.
     #[arg(long, value_enum, default_value_t = Template::Web)]
     template: Template,
@@ -53,7 +53,12 @@ struct Written {
 ///
 /// # Errors
 /// If a file is already there, the name is not one, or the directory cannot be written.
-pub fn run(args: &InitArgs, factory: &Utf8Path, architecture: &str, output: &Output) -> Result<(), CommandError> {
+pub(crate) fn run(
+    args: &InitArgs,
+    factory: &Utf8Path,
+    architecture: &str,
+    output: &Output,
+) -> Result<(), CommandError> {
     let name = factory_name(args, factory)?;
     let (files, template_name) = match args.template {
         Template::Web => (WEB, "shop"),

@@ -20,7 +20,7 @@ use crate::output::{Output, bytes, table};
 /// A lock that fits its spec is left alone, and nothing is asked of the network. When the spec has changed, locked
 /// versions are kept wherever they still answer it.
 #[derive(Debug, clap::Args)]
-pub struct LockArgs {
+pub(crate) struct LockArgs {
     /// Take newer versions from newer indexes: of these packages (or all of a source package), or of every package.
     #[arg(long, value_name = "PACKAGE", num_args = 0.., conflicts_with_all = ["check", "list"])]
     update: Option<Vec<String>>,
@@ -62,7 +62,7 @@ struct Summary {
 ///
 /// # Errors
 /// If the spec or the lock is wrong, there is no answer, or the environment refuses.
-pub fn run(
+pub(crate) fn run(
     args: &LockArgs,
     factory: &Utf8Path,
     environment: &Environment<'_>,
