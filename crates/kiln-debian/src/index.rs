@@ -271,23 +271,29 @@ impl Index {
         Ok(index)
     }
 
-    /// Reads everything once, which costs less than to check its digest.
+    /// Whether everything is where it should be. The texts themselves are not looked at, which would take longer than
+    /// all the rest of a solve: one that is not UTF-8 reads as empty.
     fn check(&self) -> Result<(), &'static str> {
         for place in 0..self.len() {
-            self.stanza(place).ok_or("one of its records cannot be read")?;
+            self.stanza_end(place).ok_or("one of its records does not end inside it")?;
         }
         for entry in 0..self.tables.provides.len() {
-            let (_, place) = self.provides_entry(entry).ok_or("one of its provides cannot be read")?;
+            let place = self.provides_bytes(entry).ok_or("one of its provides is not inside it")?.1;
             if place >= self.len() {
                 return Err("one of its provides has no package");
             }
         }
-        for place in self.essential() {
-            if place >= self.len() {
-                return Err("one of its essential packages is not there");
-            }
+        if self.essential().any(|place| place >= self.len()) {
+            return Err("one of its essential packages is not there");
         }
         Ok(())
+    }
+
+    /// How much is left behind the record at `place`, if the record can be read.
+    fn stanza_end(&self, place: u32) -> Option<usize> {
+        let mut record = self.record(place)?;
+        skip_record(&mut record)?;
+        Some(record.len())
     }
 
     /// The architecture it was built for.
@@ -355,11 +361,15 @@ impl Index {
     }
 
     fn provides_entry(&self, entry: u32) -> Option<(Relation<'_>, u32)> {
+        let (bytes, place) = self.provides_bytes(entry)?;
+        Some((Relation::parse(std::str::from_utf8(bytes).ok()?).ok()?, place))
+    }
+
+    fn provides_bytes(&self, entry: u32) -> Option<(&[u8], u32)> {
         let table = &self.tables.provides;
         let start = to_usize(self.number(table, entry, 0)?);
         let end = start.checked_add(to_usize(self.number(table, entry, 1)?))?;
-        let text = std::str::from_utf8(self.bytes.get(start..end)?).ok()?;
-        Some((Relation::parse(text).ok()?, self.number(table, entry, 2)?))
+        Some((self.bytes.get(start..end)?, self.number(table, entry, 2)?))
     }
 
     /// The number in `column` of the `entry` of a table.
@@ -772,6 +782,9 @@ fn partition_point(rows: Range<u32>, before: impl Fn(u32) -> bool) -> u32 {
     low
 }
 
+const SHA256_BYTES: usize = 32;
+/// From `Source` to `Replaces`.
+const TEXTS_AFTER_NUMBERS: usize = 10;
 const ESSENTIAL: u8 = 1;
 const IMPORTANT: u8 = 2;
 const ALL: u8 = 4;
@@ -825,6 +838,19 @@ fn read_record<'a>(record: &mut &'a [u8]) -> Option<Stanza<'a>> {
     })
 }
 
+/// The same walk as [`read_record`], without a look at the texts.
+fn skip_record(record: &mut &[u8]) -> Option<()> {
+    take_bytes(record)?;
+    take_bytes(record)?;
+    let (&[flags, priority], rest) = record.split_first_chunk()?;
+    multi_arch_of(flags >> MULTI_ARCH_SHIFT)?;
+    priority_of(priority)?;
+    *record = rest.get(SHA256_BYTES..)?;
+    (0..2).try_for_each(|_| take_number(record).map(|_| ()))?;
+    u32::try_from(take_number(record)?).ok()?;
+    (0..TEXTS_AFTER_NUMBERS).try_for_each(|_| take_bytes(record).map(|_| ()))
+}
+
 fn multi_arch_of(number: u8) -> Option<MultiArch> {
     [MultiArch::No, MultiArch::Same, MultiArch::Foreign, MultiArch::Allowed].get(usize::from(number)).copied()
 }
@@ -839,11 +865,16 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(text.as_bytes());
 }
 
+/// A text; empty where it is not UTF-8, which no index that Kiln built has.
 fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    take_bytes(bytes).map(|text| std::str::from_utf8(text).unwrap_or_default())
+}
+
+fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(take_number(bytes)?).ok()?;
-    let (text, rest) = bytes.split_at_checked(length)?;
+    let (taken, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
-    std::str::from_utf8(text).ok()
+    Some(taken)
 }
 
 /// LEB128: seven bits a byte, the lowest first; the high bit says that more follow.

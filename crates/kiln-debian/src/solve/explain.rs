@@ -3,9 +3,17 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Request, Wanted};
+use super::choices::{Breadth, Choices, Root};
+use super::propagate::prove;
+use super::story::{self, Story};
+use super::{Request, Wanted, Why, complete};
 use crate::relation::Relation;
 use crate::universe::{PackageId, Universe};
+
+/// More requests than this are not tried one by one; each costs a solve.
+const BLAMED_MAX: usize = 50;
+/// How many older versions a hint lists.
+const VERSIONS_SHOWN_MAX: usize = 5;
 
 /// A request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,10 +104,69 @@ fn show(wanted: &Wanted) -> impl fmt::Display {
     Relation { name: &wanted.name, qualifier: None, constraint }
 }
 
-/// The reason why no answer exists, and who is to blame.
-pub(super) fn explain(universe: &Universe, request: &Request) -> Unsolvable {
-    let labels = request.wanted.iter().map(|wanted| wanted.label).collect();
-    let headline = "the requests cannot be met together".to_owned();
-    let _ = universe;
-    Unsolvable { kind: UnsolvableKind::Conflict, headline, details: Vec::new(), labels, hint: None }
+/// Why the roots cannot be met together, who is to blame, and what would help.
+pub(super) fn explain(universe: &Universe, request: &Request, breadth: Breadth) -> Unsolvable {
+    let told = [breadth, Breadth::Candidates].into_iter().find_map(|breadth| {
+        let choices = Choices::new(universe, request, breadth);
+        let roots = choices.roots().ok()?;
+        let proof = prove(&choices, &roots)?;
+        let involved: Vec<usize> = proof.roots(&choices, &roots).into_iter().collect();
+        let labels = involved.iter().filter_map(|&number| label(&roots[number])).collect();
+        Some((story::tell(&choices, &roots, &proof), labels))
+    });
+    let all = || request.wanted.iter().map(|wanted| wanted.label).collect();
+    let (story, involved) = told.unwrap_or_else(|| (Story::untold(request), all()));
+    let labels = to_blame(universe, request, breadth, involved);
+    let hint = older_versions(universe, request, breadth).or_else(|| remove_one(request, &labels, story.missing));
+    Unsolvable { kind: UnsolvableKind::Conflict, headline: story.headline, details: story.details, labels, hint }
+}
+
+fn label(root: &Root) -> Option<usize> {
+    match root.why {
+        Why::Wanted { label } => Some(label),
+        _ => None,
+    }
+}
+
+/// Those of `involved` without any one of which there would be an answer; if there is none such, all of them.
+fn to_blame(universe: &Universe, request: &Request, breadth: Breadth, involved: BTreeSet<usize>) -> Vec<usize> {
+    let would_help = |&label: &usize| {
+        let wanted = request.wanted.iter().filter(|wanted| wanted.label != label).cloned().collect();
+        is_solvable(universe, &Request { wanted, ..request.clone() }, breadth)
+    };
+    let helpful: Vec<usize> = involved.iter().copied().take(BLAMED_MAX).filter(would_help).collect();
+    if helpful.is_empty() { involved.into_iter().collect() } else { helpful }
+}
+
+fn is_solvable(universe: &Universe, request: &Request, breadth: Breadth) -> bool {
+    let choices = Choices::new(universe, request, breadth);
+    choices.roots().is_ok_and(|roots| complete::solve(&choices, &roots, &BTreeSet::new()).is_some())
+}
+
+/// Where apt would take the newest of everything and fail: the older versions with which it works.
+fn older_versions(universe: &Universe, request: &Request, breadth: Breadth) -> Option<String> {
+    if breadth == Breadth::AllVersions {
+        return None;
+    }
+    let choices = Choices::new(universe, request, Breadth::AllVersions);
+    let mut packages = complete::solve(&choices, &choices.roots().ok()?, &BTreeSet::new())?;
+    packages.retain(|&package| universe.candidate(universe.name(package)) != Some(package));
+    packages.sort_by_key(|&package| universe.name(package));
+    let exact = |&package: &PackageId| {
+        let stanza = universe.stanza(package);
+        format!("{}={}", stanza.name, stanza.version)
+    };
+    let list: Vec<String> = packages.iter().take(VERSIONS_SHOWN_MAX).map(exact).collect();
+    Some(format!("it works with older versions: request {}", list.join(", ")))
+}
+
+fn remove_one(request: &Request, labels: &[usize], missing: Option<String>) -> Option<String> {
+    let name = |label: usize| request.wanted.iter().find(|wanted| wanted.label == label).map(|wanted| &wanted.name);
+    match (labels, missing) {
+        ([], _) => None,
+        ([_, ..], Some(missing)) => Some(format!("add the repository that has {missing}, or remove the request")),
+        ([one], None) => name(*one).map(|name| format!("remove the request for {name}")),
+        ([_, _], None) => Some("remove one of the two requests".to_owned()),
+        (labels, None) => Some(format!("remove one of the {} requests", labels.len())),
+    }
 }

@@ -6,13 +6,15 @@
 //!    whose own dependencies fail is taken back, with all that it brought, and the next is tried.
 //! 3. Protection spreads from a protected package over the dependencies that have exactly one target.
 //! 4. Where a dependency has exactly one target and nothing protected is in its way, what is in the way is evicted.
+//! 5. At the end, what lost a dependency by an eviction is dropped, unless it is protected.
 //!
 //! This is no search: it may be stuck where an answer exists, and after an eviction its answer may be none. The caller
 //! verifies it and has another engine.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
-use super::choices::{Choices, Dependency, Root};
+use super::choices::{Choices, Dependency, Package, Root};
 use super::selected::Selected;
 use crate::universe::PackageId;
 
@@ -22,8 +24,9 @@ const DEPTH_MAX: usize = 400;
 
 /// Selects everything the roots need; where it is stuck, what was selected until then.
 pub(super) fn solve(choices: &Choices<'_>, roots: &[Root]) -> Result<Vec<PackageId>, Vec<PackageId>> {
-    let mut greedy = Greedy::new(choices);
+    let mut greedy = Greedy::new(choices, true);
     if greedy.select_roots(roots) && greedy.expand_roots(roots) {
+        greedy.drop_broken();
         return Ok(greedy.packages());
     }
     Err(greedy.packages())
@@ -31,7 +34,7 @@ pub(super) fn solve(choices: &Choices<'_>, roots: &[Root]) -> Result<Vec<Package
 
 /// Adds to a sound set what its packages recommend, as far as that fits beside it.
 pub(super) fn add_recommended(choices: &Choices<'_>, packages: &[PackageId]) -> Vec<PackageId> {
-    let mut greedy = Greedy::new(choices);
+    let mut greedy = Greedy::new(choices, false);
     for &package in packages {
         greedy.select(package);
         greedy.protected.insert(package);
@@ -50,6 +53,8 @@ struct Greedy<'a, 'u> {
     protected: BTreeSet<PackageId>,
     /// What was selected, in that order, to be taken back.
     trail: Vec<PackageId>,
+    /// Whether something selected may be given up for what has no alternative.
+    evicts: bool,
 }
 
 /// How much a dependency matters.
@@ -62,8 +67,8 @@ enum Strength {
 }
 
 impl<'a, 'u> Greedy<'a, 'u> {
-    fn new(choices: &'a Choices<'u>) -> Self {
-        Self { choices, selected: Selected::default(), protected: BTreeSet::new(), trail: Vec::new() }
+    fn new(choices: &'a Choices<'u>, evicts: bool) -> Self {
+        Self { choices, selected: Selected::default(), protected: BTreeSet::new(), trail: Vec::new(), evicts }
     }
 
     fn packages(&self) -> Vec<PackageId> {
@@ -117,7 +122,7 @@ impl<'a, 'u> Greedy<'a, 'u> {
     }
 
     fn attempt(&mut self, target: PackageId, is_only: bool, strength: Strength, depth: usize) -> bool {
-        let may_evict = is_only && strength != Strength::Recommended;
+        let may_evict = is_only && self.evicts;
         let mark = self.trail.len();
         if !self.make_room(target, may_evict) {
             return false;
@@ -151,6 +156,22 @@ impl<'a, 'u> Greedy<'a, 'u> {
         for package in self.trail.drain(mark..) {
             self.selected.remove(package);
             self.protected.remove(&package);
+        }
+    }
+
+    /// Drops what an eviction broke, and what that breaks in turn: recommended packages and what they brought, mostly.
+    fn drop_broken(&mut self) {
+        loop {
+            let is_broken = |package: &Rc<Package<'u>>| {
+                !self.protected.contains(&package.id)
+                    && package.dependencies.iter().any(|dependency| self.selected.satisfier(dependency).is_none())
+            };
+            let broken: Vec<PackageId> =
+                self.selected.packages().filter(|package| is_broken(package)).map(|package| package.id).collect();
+            if broken.is_empty() {
+                return;
+            }
+            broken.into_iter().for_each(|package| self.selected.remove(package));
         }
     }
 

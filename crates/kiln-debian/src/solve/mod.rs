@@ -6,7 +6,7 @@
 //! 3. [`complete`]: a SAT solver, where the greedy way is stuck; it finds an answer if there is one.
 //! 4. [`reach`]: what is not needed by any request is dropped, and every package learns why it is there.
 //! 5. [`verify`]: whatever was chosen is checked, by rules written a second time.
-//! 6. [`explain`]: where there is no answer, the shortest reason that a person can act on.
+//! 6. [`explain`]: where there is no answer, [`propagate`] finds a short proof of that, and [`story`] tells it.
 //!
 //! The answer depends on the universe and the request alone: there is no randomness and no order but the names'.
 //! `Replaces` has no part in it: it only says which files may be overwritten. Recommended packages are taken where
@@ -16,8 +16,10 @@ mod choices;
 mod complete;
 mod explain;
 mod greedy;
+mod propagate;
 mod reach;
 mod selected;
+mod story;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,7 +136,9 @@ pub fn solve(universe: &Universe, request: &Request) -> Result<Selection, Unsolv
     let roots = choices.roots()?;
     let found = complete::solve(&choices, &roots, &preferences(&candidates, picked))
         .and_then(|packages| settle(&choices, &roots, &packages, Engine::Complete));
-    found.map(|selection| steady(universe, request, selection)).ok_or_else(|| explain::explain(universe, request))
+    found
+        .map(|selection| steady(universe, request, selection))
+        .ok_or_else(|| explain::explain(universe, request, breadth))
 }
 
 /// Whether a request may need another version than the candidate: apt would give up where we need not.

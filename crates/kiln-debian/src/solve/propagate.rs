@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use super::choices::{Choices, Conflict, Dependency, Package, Root};
+use super::choices::{Choices, Package, Root};
 use crate::universe::PackageId;
 
 /// More alternatives than this are not tried one by one: the text would be too long to read.
@@ -184,7 +184,10 @@ impl Facts {
                 return Some(end);
             }
         }
-        for &Clash { declarer, other, conflict } in web.conflicts.get(&id).into_iter().flatten() {
+        let clashes = web.conflicts.get(&id).into_iter().flatten();
+        // Where both declare it, the one that was forced first tells.
+        let own = clashes.clone().filter(|clash| clash.declarer == id);
+        for &Clash { declarer, other, conflict } in own.chain(clashes.filter(|clash| clash.declarer != id)) {
             let loser = if declarer == id { other } else { declarer };
             if let Some(end) = self.forbid(loser, || Obstacle::Conflict { with: id, declarer, conflict }) {
                 return Some(end);
@@ -285,7 +288,8 @@ impl Facts {
 impl Proof {
     /// The roots that the proof rests on.
     pub(super) fn roots(&self, choices: &Choices<'_>, roots: &[Root]) -> BTreeSet<usize> {
-        let mut walk = Walk { choices, found: BTreeSet::new(), seen_forced: BTreeSet::new(), seen_impossible: BTreeSet::new() };
+        let mut walk =
+            Walk { choices, found: BTreeSet::new(), seen_forced: BTreeSet::new(), seen_impossible: BTreeSet::new() };
         match self.end {
             End::Package(package) => {
                 walk.forced(&self.facts, package);
@@ -363,14 +367,4 @@ impl Walk<'_, '_> {
             None => {}
         }
     }
-}
-
-/// The dependency of that number.
-pub(super) fn dependency<'p, 'u>(package: &'p Package<'u>, number: usize) -> &'p Dependency<'u> {
-    &package.dependencies[number]
-}
-
-/// The conflict of that number.
-pub(super) fn conflict<'u>(package: &Package<'u>, number: usize) -> Conflict<'u> {
-    package.conflicts[number]
 }

@@ -22,10 +22,6 @@ impl<'u> Selected<'u> {
         self.packages.contains_key(&package)
     }
 
-    pub(super) fn get(&self, package: PackageId) -> Option<Rc<Package<'u>>> {
-        self.packages.get(&package).cloned()
-    }
-
     pub(super) fn packages(&self) -> impl Iterator<Item = &Rc<Package<'u>>> {
         self.packages.values()
     }
