@@ -84,13 +84,14 @@ impl Download<'_> {
         // Without a digest, only the validator tells that the rest belongs to the beginning.
         let resumable = self.expected.digest.is_some() || self.origin.validator(url).is_some();
         self.discard_if(!resumable).await?;
-        let response = session.send(self.request(session, url, fresh), url).await?;
+        let response = session.send(url, |at| self.request(session, url, at, fresh)).await?;
         self.begin(&response, url).await?;
         self.body(session, response).await
     }
 
-    fn request(&self, session: &Session<'_>, url: &Url, fresh: bool) -> RequestBuilder {
-        let mut request = session.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+    /// The request for `url`, as it is sent to `at` after redirects.
+    fn request(&self, session: &Session<'_>, url: &Url, at: &Url, fresh: bool) -> RequestBuilder {
+        let mut request = session.client.get(at.clone()).header(ACCEPT_ENCODING, "identity");
         if fresh {
             request = request.header(CACHE_CONTROL, "no-cache");
         }

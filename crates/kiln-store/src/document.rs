@@ -38,7 +38,8 @@ pub enum Document {
         bytes: Vec<u8>,
         /// What to ask with the next time; empty for `file:` addresses.
         validators: Validators,
-        /// Where it came from after redirects, with its secrets: not to be shown. See [`public_url`].
+        /// Where it came from after redirects, without credentials; its query may still be secret: show it with
+        /// [`public_url`].
         url_final: Url,
     },
 }
@@ -89,10 +90,12 @@ async fn ask(
     validators: Option<&Validators>,
     limit_bytes: u64,
 ) -> Result<Document, Setback> {
-    let request = session.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
-    // Caches on the way may keep what they have, but must ask the server whether it is still so.
-    let request = conditional(request.header(CACHE_CONTROL, "max-age=0"), validators);
-    let response = session.send(request, url).await?;
+    let request = |at: &Url| {
+        let request = session.client.get(at.clone()).header(ACCEPT_ENCODING, "identity");
+        // Caches on the way may keep what they have, but must ask the server whether it is still so.
+        conditional(request.header(CACHE_CONTROL, "max-age=0"), validators)
+    };
+    let response = session.send(url, request).await?;
     match response.status() {
         StatusCode::NOT_MODIFIED if validators.is_some() => Ok(Document::NotModified),
         StatusCode::OK => new_document(response, limit_bytes).await,

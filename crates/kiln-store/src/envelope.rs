@@ -49,7 +49,7 @@ mod tests {
         fn any_flipped_bit_is_noticed(value: Vec<u8>, place: prop::sample::Index, bit in 0..8) {
             let mut bytes = sealed(&value);
             let index = place.index(bytes.len());
-            bytes[index] ^= 1 << bit;
+            bytes[index] ^= 1_u8 << bit;
             prop_assert_eq!(open(bytes), None);
         }
 

@@ -43,6 +43,7 @@ mod landing;
 mod pause;
 mod pin;
 mod public;
+mod redirect;
 mod session;
 mod slot;
 mod store;

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,11 +12,12 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::client::{self, RedirectRefusal};
+use crate::client;
 use crate::failure::{FailureReason, FetchFailure, GivenUp, Halt, Setback, with_causes};
 use crate::fetch::FetchOptions;
 use crate::pause::{pause, retry_after};
 use crate::public::public_url;
+use crate::redirect::{self, REDIRECTS_MAX};
 use crate::store::Store;
 
 /// How long blocks that are being written may take to reach the disk after everything else has ended.
@@ -165,22 +165,27 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends a request and judges the answer's status. What comes back is 200, 206, 304 or 416.
-    pub(crate) async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, Setback> {
-        let host = self.host(url);
-        match request.send().await {
-            Ok(response) => {
-                host.unanswered.set(0);
-                judge_status(response)
-            }
-            Err(error) => {
-                let setback = judge_error(error, url);
-                if matches!(setback, Setback::Passing { .. }) {
-                    host.unanswered.set(host.unanswered.get() + 1);
-                }
-                Err(setback)
-            }
+    /// Asks `url` with what `request` makes of an address, follows redirects, and judges the answer's status. What comes
+    /// back is 200, 206, 304 or 416.
+    pub(crate) async fn send(&self, url: &Url, request: impl Fn(&Url) -> RequestBuilder) -> Result<Response, Setback> {
+        let mut url = url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.send_once(&url, request(&url)).await?;
+            let Some(next) = redirect::target(&response, &url) else {
+                return judge_status(response);
+            };
+            redirect::judge(&url, &next).map_err(Setback::Final)?;
+            url = next;
         }
+        Err(Setback::Final(FailureReason::TooManyRedirects { limit: REDIRECTS_MAX }))
+    }
+
+    async fn send_once(&self, url: &Url, request: RequestBuilder) -> Result<Response, Setback> {
+        let host = self.host(url);
+        let response = request.send().await;
+        let unanswered = if response.is_ok() { 0 } else { host.unanswered.get() + 1 };
+        host.unanswered.set(unanswered);
+        response.map_err(|error| judge_error(error, url))
     }
 
     /// The addresses that may be asked: all of them, or only `file:` ones when offline.
@@ -271,25 +276,7 @@ fn passing_status(response: &Response) -> Setback {
 }
 
 fn judge_error(error: reqwest::Error, url: &Url) -> Setback {
-    if let Some(refusal) = find_source::<RedirectRefusal>(&error) {
-        return Setback::Final(match refusal {
-            RedirectRefusal::TooMany { limit } => FailureReason::TooManyRedirects { limit: *limit },
-            RedirectRefusal::Place { to } => FailureReason::Redirect { to: to.clone() },
-        });
-    }
-    let host = host_name(error.url().unwrap_or(url));
-    let is_builder = error.is_builder();
-    let reason = FailureReason::Unreachable { host, source: Box::new(error.without_url()) };
-    if is_builder { Setback::Final(reason) } else { Setback::Passing { reason, wait: None, progressed: false } }
-}
-
-fn find_source<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
-    let mut error = Some(error);
-    while let Some(current) = error {
-        if let Some(found) = current.downcast_ref() {
-            return Some(found);
-        }
-        error = current.source();
-    }
-    None
+    let is_lasting = error.is_builder();
+    let reason = FailureReason::Unreachable { host: host_name(url), source: Box::new(error.without_url()) };
+    if is_lasting { Setback::Final(reason) } else { Setback::Passing { reason, wait: None, progressed: false } }
 }

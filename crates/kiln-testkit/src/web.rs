@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -91,6 +91,9 @@ struct State {
     rules: Mutex<Vec<Rule>>,
     requests: Mutex<Vec<RequestRecord>>,
     connections: Mutex<Vec<TcpStream>>,
+    /// Requests being answered, and the most there ever were.
+    running: AtomicUsize,
+    busiest: AtomicUsize,
     stopping: AtomicBool,
 }
 
@@ -177,6 +180,12 @@ impl Web {
         locked(&self.state.requests).clear();
     }
 
+    /// The most requests that were being answered at one moment.
+    #[must_use]
+    pub fn busiest(&self) -> usize {
+        self.state.busiest.load(Ordering::SeqCst)
+    }
+
     fn start(root: Option<Utf8PathBuf>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback address has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -185,6 +194,8 @@ impl Web {
             rules: Mutex::default(),
             requests: Mutex::default(),
             connections: Mutex::default(),
+            running: AtomicUsize::new(0),
+            busiest: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         });
         let shared = Arc::clone(&state);
@@ -253,11 +264,13 @@ fn converse(stream: &TcpStream, state: &State) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader)? {
         locked(&state.requests).push(request.clone());
-        let keep = match &state.root {
-            Some(root) => answer(stream, state, root, &request)?,
-            None => pass_on(stream, &request)?,
+        state.busiest.fetch_max(state.running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let answered = match &state.root {
+            Some(root) => answer(stream, state, root, &request),
+            None => pass_on(stream, &request),
         };
-        if !keep {
+        state.running.fetch_sub(1, Ordering::SeqCst);
+        if !answered? {
             return Ok(());
         }
     }
@@ -499,11 +512,15 @@ impl Reply {
 /// Says nothing until the other side, or the server, ends it.
 fn stall(stream: &TcpStream, state: &State) {
     drop(stream.set_read_timeout(Some(STALL_TICK)));
-    let is_quiet = |result: io::Result<usize>| match result {
-        Ok(bytes) => bytes > 0,
-        Err(error) => matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
-    };
-    while !state.stopping.load(Ordering::SeqCst) && is_quiet(stream.peek(&mut [0])) {}
+    loop {
+        let is_over = match stream.peek(&mut [0]) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        };
+        if is_over || state.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+    }
 }
 
 fn reason(status: u16) -> &'static str {
