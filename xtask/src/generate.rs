@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use fs_err as fs;
 
-use crate::root;
+use crate::{reference, root};
 
 /// Arguments of `cargo xtask generate`.
 #[derive(Debug, clap::Args)]
@@ -33,8 +33,12 @@ pub(crate) fn check_all() -> anyhow::Result<()> {
 }
 
 fn generated() -> anyhow::Result<Vec<Generated>> {
-    let schema = serde_json::to_string_pretty(&kiln_model::spec::schema()).context("print the schema of kiln.toml")?;
-    Ok(vec![Generated { path: "crates/kiln-model/schema/kiln.schema.json", text: schema + "\n" }])
+    let schema = kiln_model::spec::schema();
+    let text = serde_json::to_string_pretty(&schema).context("print the schema of kiln.toml")? + "\n";
+    Ok(vec![
+        Generated { path: "crates/kiln-model/schema/kiln.schema.json", text },
+        Generated { path: "docs/kiln.toml.md", text: reference::page(&schema) },
+    ])
 }
 
 fn check(all: &[Generated]) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 
 mod ci;
 mod generate;
+mod reference;
 
 use std::io::Write as _;
 use std::process::ExitCode;
