@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use kiln_model::lock::{Lock, LockedPackage, Origin};
 use serde::Serialize;
 
+use crate::mirror::public_text;
+
 /// Everything that differs between two locks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Changes {
     /// By package name, then by version.
     pub packages: Vec<PackageChange>,
-    /// In the lock's order.
+    /// By name.
     pub indexes: Vec<IndexChange>,
     /// Files of `download` steps, by URL.
     pub downloads: Vec<DownloadChange>,
@@ -43,21 +45,23 @@ pub struct PackageState {
     pub sha256: kiln_model::digest::Sha256,
 }
 
-/// An index that is newer, new or no longer used.
+/// An index that is newer, new or no longer used, in all distributions where it makes the same move.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IndexChange {
-    /// Distribution and index: `trixie: trixie-security/main`.
+    /// As packages name it: `trixie-security/main`.
     pub name: String,
     /// Its date before.
     pub from: Option<Timestamp>,
     /// Its date now.
     pub to: Option<Timestamp>,
+    /// The distributions that it is of, by name.
+    pub distributions: Vec<String>,
 }
 
 /// A downloaded file whose bytes changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DownloadChange {
-    /// As the spec names it.
+    /// As the spec names it, without secrets.
     pub url: String,
     /// Digest before.
     pub from: Option<kiln_model::digest::Sha256>,
@@ -90,12 +94,14 @@ pub fn changes(old: Option<&Lock>, new: &Lock) -> Changes {
     let before = old.map(Facts::of).unwrap_or_default();
     let after = Facts::of(new);
     Changes {
-        packages: package_changes(&before, &after),
-        indexes: moves(&before.indexes, &after.indexes)
-            .map(|(name, from, to)| IndexChange { name, from, to })
+        packages: shared_moves(&before.packages, &after.packages)
+            .map(|(name, from, to, classes)| PackageChange { name, from, to, classes })
+            .collect(),
+        indexes: shared_moves(&before.indexes, &after.indexes)
+            .map(|(name, from, to, distributions)| IndexChange { name, from, to, distributions })
             .collect(),
         downloads: moves(&before.downloads, &after.downloads)
-            .map(|(url, from, to)| DownloadChange { url, from, to })
+            .map(|(url, from, to)| DownloadChange { url: public_text(&url), from, to })
             .collect(),
         classes: moves(&before.epochs, &after.epochs).map(|(name, from, to)| ClassChange { name, from, to }).collect(),
     }
@@ -106,7 +112,8 @@ pub fn changes(old: Option<&Lock>, new: &Lock) -> Changes {
 struct Facts {
     /// By owner (class or toolbox) and package name.
     packages: BTreeMap<(String, String), PackageState>,
-    indexes: BTreeMap<String, Timestamp>,
+    /// By distribution and index name.
+    indexes: BTreeMap<(String, String), Timestamp>,
     downloads: BTreeMap<String, kiln_model::digest::Sha256>,
     epochs: BTreeMap<String, Timestamp>,
 }
@@ -117,7 +124,7 @@ impl Facts {
         for (name, distribution) in &lock.distributions {
             // The first index of a name is the current one; older ones only explain what was kept.
             for index in distribution.indexes.iter().rev() {
-                facts.indexes.insert(format!("{name}: {}", index.name()), index.date);
+                facts.indexes.insert((name.clone(), index.name()), index.date);
             }
         }
         for (name, class) in &lock.classes {
@@ -144,19 +151,22 @@ impl PackageState {
         let source = match &package.origin {
             Origin::Archive { index, .. } => index.clone(),
             Origin::File(path) => path.to_string(),
-            Origin::Url(url) => url.clone(),
+            Origin::Url(url) => public_text(url),
         };
         Self { version: package.version.clone(), source, sha256: package.sha256 }
     }
 }
 
-/// Same name, from and to: one line, all classes.
-fn package_changes(before: &Facts, after: &Facts) -> Vec<PackageChange> {
-    let mut grouped: BTreeMap<(String, Option<PackageState>, Option<PackageState>), Vec<String>> = BTreeMap::new();
-    for ((owner, name), from, to) in moves(&before.packages, &after.packages) {
-        grouped.entry((name, from, to)).or_default().push(owner);
+/// Same name, from and to: one move, all owners.
+fn shared_moves<V: Ord + Clone>(
+    before: &BTreeMap<(String, String), V>,
+    after: &BTreeMap<(String, String), V>,
+) -> impl Iterator<Item = (String, Option<V>, Option<V>, Vec<String>)> {
+    let mut shared: BTreeMap<(String, Option<V>, Option<V>), Vec<String>> = BTreeMap::new();
+    for ((owner, name), from, to) in moves(before, after) {
+        shared.entry((name, from, to)).or_default().push(owner);
     }
-    grouped.into_iter().map(|((name, from, to), classes)| PackageChange { name, from, to, classes }).collect()
+    shared.into_iter().map(|((name, from, to), owners)| (name, from, to, owners))
 }
 
 /// The keys whose values differ, with both values.

@@ -130,7 +130,10 @@ impl Factory {
     /// If the directory cannot be opened or locked.
     pub fn claim(&self, report: &dyn Report) -> Result<Claim, FactoryError> {
         let directory = self.open_name();
-        let file = fs_err::File::open(directory).map_err(io("open the factory"))?;
+        let file = fs_err::File::open(directory).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => FactoryError::NoSpec { directory: self.directory.clone() },
+            _ => io("open the factory")(error),
+        })?;
         if file.file().try_lock().is_err() {
             report.event(Event::Waiting { reason: format!("another kiln is locking the factory in {directory}") });
             file.file().lock().map_err(io("wait for another kiln"))?;

@@ -16,35 +16,45 @@ pub(crate) struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 the answer is no; 2 usage, spec or lock; 3 the environment (network, permission, disk); 70 a bug.
-Environment: KILN_MIRROR (mirrors, tried before the host's apt sources), XDG_CACHE_HOME (the store is in kiln/ there),
-http_proxy, https_proxy, no_proxy.";
+Exit codes:
+  0   done
+  1   the answer is no: --check found that the lock does not fit
+  2   the command line, the spec or the lock is wrong
+  3   the environment refuses: network, permission, disk
+  70  a bug in Kiln
+
+Environment:
+  KILN_MIRROR        mirrors, separated by blanks, tried before the host's apt sources
+  KILN_HTTP_TIMEOUT  how long a server may say nothing (30s)
+  KILN_HTTP_RETRIES  how often a request that failed is made again (4)
+  XDG_CACHE_HOME     the store is in kiln/ there (~/.cache)
+  http_proxy, https_proxy, all_proxy, no_proxy";
+
+/// What heads the arguments that every verb takes.
+const GLOBAL: &str = "Global options";
 
 /// Arguments that every verb takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
     /// The factory: the directory with kiln.toml.
-    #[arg(short = 'C', long = "factory", value_name = "DIR", default_value = ".", global = true)]
+    #[arg(short = 'C', long = "factory", value_name = "DIR", default_value = ".", global = true, help_heading = GLOBAL)]
     pub(crate) factory: Utf8PathBuf,
     /// Write events and the result as JSON lines on standard output.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
     /// Say nothing but warnings, errors and the result.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
     /// Use no network: what is not in the store or in a file: mirror is an error.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) offline: bool,
 }
 
-/// What to do.
+/// What to do; a verb's help is the documentation of its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Write a factory that locks and builds.
     Init(command::init::InitArgs),
-    /// Write kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for.
     Lock(command::lock::LockArgs),
-    /// Bring every locked file into the store, verified.
     Fetch(command::fetch::FetchArgs),
     /// Print the JSON schema of kiln.toml, for editors.
     Schema,

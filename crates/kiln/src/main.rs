@@ -69,12 +69,24 @@ fn with_environment(
     let Settings { http_proxy, https_proxy, no_proxy, .. } = &settings;
     let proxy = ProxySettings::parse(http_proxy.as_deref(), https_proxy.as_deref(), no_proxy.as_deref())?;
     let store = Store::open(&settings.store)?;
-    let fetch = FetchOptions { offline: args.global.offline, proxy, ..FetchOptions::default() };
+    let fetch = fetch_options(&settings, proxy, args.global.offline);
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     let now = Timestamp::now();
     let host = host(&settings.mirrors);
     let memory = Memory::default();
     work(&Environment { store: &store, fetch: &fetch, host: &host, report: output.report(), memory: &memory, now })
+}
+
+fn fetch_options(settings: &Settings, proxy: ProxySettings, offline: bool) -> FetchOptions {
+    let mut options = FetchOptions { offline, proxy, ..FetchOptions::default() };
+    if let Some(timeout) = settings.http_timeout {
+        options.idle_timeout = timeout.into();
+        options.connect_timeout = options.connect_timeout.min(options.idle_timeout);
+    }
+    if let Some(retries) = settings.http_retries {
+        options.attempts = retries.saturating_add(1);
+    }
+    options
 }
 
 fn host(mirrors: &[String]) -> Host {

@@ -1,6 +1,9 @@
 //! The environment, read once.
 
+use std::str::FromStr;
+
 use camino::Utf8PathBuf;
+use kiln_model::units::Duration;
 
 use crate::error::{CommandError, Kind};
 
@@ -17,13 +20,17 @@ pub(crate) struct Settings {
     pub(crate) https_proxy: Option<String>,
     /// Hosts that are reached without a proxy.
     pub(crate) no_proxy: Option<String>,
+    /// `KILN_HTTP_TIMEOUT`: how long a server may say nothing.
+    pub(crate) http_timeout: Option<Duration>,
+    /// `KILN_HTTP_RETRIES`: how often a request that failed is made again.
+    pub(crate) http_retries: Option<u32>,
 }
 
 impl Settings {
     /// Reads the environment.
     ///
     /// # Errors
-    /// If there is no directory for the store.
+    /// If there is no directory for the store, or a setting is not what it should be.
     pub(crate) fn read() -> Result<Self, CommandError> {
         Self::from(&|name| {
             #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
@@ -41,8 +48,23 @@ impl Settings {
             http_proxy: variable("http_proxy").or_else(|| either("all_proxy", "ALL_PROXY")),
             https_proxy: either("https_proxy", "HTTPS_PROXY").or_else(|| either("all_proxy", "ALL_PROXY")),
             no_proxy: either("no_proxy", "NO_PROXY"),
+            http_timeout: parsed(variable, "KILN_HTTP_TIMEOUT", "a length of time such as 30s or 2m")?,
+            http_retries: parsed(variable, "KILN_HTTP_RETRIES", "a number such as 4")?,
         })
     }
+}
+
+/// The variable's value, read as `expected` describes it; nothing if it is not set.
+fn parsed<T: FromStr>(
+    variable: &dyn Fn(&str) -> Option<String>,
+    name: &str,
+    expected: &str,
+) -> Result<Option<T>, CommandError> {
+    let Some(text) = variable(name) else { return Ok(None) };
+    let wrong = |_| {
+        CommandError::new(Kind::Usage, anyhow::anyhow!("{name} is `{text}`")).with_hint(format!("it takes {expected}"))
+    };
+    text.parse().map(Some).map_err(wrong)
 }
 
 /// XDG Base Directory: `$XDG_CACHE_HOME`, else `$HOME/.cache`; a relative value is to be ignored.
@@ -79,6 +101,15 @@ mod tests {
         let settings = read(&[("HOME", "/h"), ("HTTP_PROXY", "http://evil"), ("HTTPS_PROXY", "http://proxy")]).unwrap();
         assert_eq!(settings.http_proxy, None);
         assert_eq!(settings.https_proxy.as_deref(), Some("http://proxy"));
+    }
+
+    #[test]
+    fn patience_carries_its_unit() {
+        let settings = read(&[("HOME", "/h"), ("KILN_HTTP_TIMEOUT", "2m"), ("KILN_HTTP_RETRIES", "0")]).unwrap();
+        assert_eq!(settings.http_timeout, Some(Duration::from_seconds(120)));
+        assert_eq!(settings.http_retries, Some(0));
+        assert_eq!(read(&[("HOME", "/h"), ("KILN_HTTP_TIMEOUT", "2")]).unwrap_err().kind, Kind::Usage);
+        assert_eq!(read(&[("HOME", "/h"), ("KILN_HTTP_RETRIES", "-1")]).unwrap_err().kind, Kind::Usage);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::existing_lock;
 use crate::error::CommandError;
 use crate::output::{Output, bytes, rate};
 
-/// Brings every locked file into the store, verified.
+/// Bring every locked file into the store, verified.
 ///
 /// What is there already is hashed again, so that a damaged file is found and fetched anew. An interrupted fetch goes on
 /// where it stopped.

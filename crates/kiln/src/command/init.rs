@@ -4,12 +4,15 @@ use std::io::Write as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
+use kiln_model::spec::{Name, NameError};
 use serde::Serialize;
 
 use crate::error::{CommandError, Kind};
 use crate::output::Output;
 
-/// Writes a factory that locks and builds.
+/// Write a factory that locks and builds.
+///
+/// Nothing is overwritten: if one of its files is already there, none is written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InitArgs {
     /// What to start from.
@@ -45,7 +48,7 @@ const MINIMAL: &[TemplateFile] = &[("kiln.toml", include_str!("../../templates/m
 #[derive(Serialize)]
 struct Written {
     factory: Utf8PathBuf,
-    name: String,
+    name: Name,
     files: Vec<&'static str>,
 }
 
@@ -66,8 +69,11 @@ pub(crate) fn run(
     };
     refuse_existing(factory, files)?;
     for (path, text) in files {
-        let text =
-            if *path == "kiln.toml" { adapt(text, template_name, &name, architecture) } else { (*text).to_owned() };
+        let text = if *path == "kiln.toml" {
+            adapt(text, template_name, name.as_str(), architecture)
+        } else {
+            (*text).to_owned()
+        };
         write_new(&factory.join(path), &text)?;
     }
     let written = Written { factory: factory.to_owned(), name, files: files.iter().map(|(path, _)| *path).collect() };
@@ -82,23 +88,17 @@ pub(crate) fn run(
 }
 
 /// The given name, or the directory's, as the spec wants names.
-fn factory_name(args: &InitArgs, factory: &Utf8Path) -> Result<String, CommandError> {
+fn factory_name(args: &InitArgs, factory: &Utf8Path) -> Result<Name, CommandError> {
     let from_directory = || {
         let absolute = camino::absolute_utf8(factory).ok()?;
         let name = absolute.file_name()?.to_lowercase();
         Some(name.replace(|character: char| !character.is_ascii_alphanumeric(), "-").trim_matches('-').to_owned())
     };
-    let name = args.name.clone().or_else(from_directory).unwrap_or_default();
-    let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name
-            .chars()
-            .all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-');
-    if is_name {
-        return Ok(name);
-    }
-    let error = anyhow::anyhow!("`{name}` is not a factory's name");
-    Err(CommandError::new(Kind::Usage, error)
-        .with_hint("give one with --name: lower-case letters, digits and `-`, a letter first"))
+    let text = args.name.clone().or_else(from_directory).unwrap_or_default();
+    text.parse().map_err(|error: NameError| {
+        let hint = format!("{}; --name gives the factory one", error.hint());
+        CommandError::new(Kind::Usage, error).with_hint(hint)
+    })
 }
 
 fn refuse_existing(factory: &Utf8Path, files: &[TemplateFile]) -> Result<(), CommandError> {

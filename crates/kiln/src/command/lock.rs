@@ -8,6 +8,7 @@ use kiln_build::Environment;
 use kiln_build::change::{Changes, PackageChange, PackageState, changes};
 use kiln_build::factory::Factory;
 use kiln_build::lock::{self, Examination, LockOptions, Update};
+use kiln_model::digest::Sha256;
 use kiln_model::lock::{Lock, LockedPackage};
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use super::existing_lock;
 use crate::error::{CommandError, Kind};
 use crate::output::{Output, bytes, table};
 
-/// Writes kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for.
+/// Write kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for.
 ///
 /// A lock that fits its spec is left alone, and nothing is asked of the network. When the spec has changed, locked
 /// versions are kept wherever they still answer it.
@@ -200,19 +201,25 @@ fn summary_row(summary: &Summary) -> Vec<String> {
     vec![summary.class.clone(), from, packages, bytes(summary.size_bytes), epoch]
 }
 
+/// What a person reviews: packages first, then what is behind them.
 fn describe_changes(changes: &Changes) -> String {
-    let mut rows: Vec<Vec<String>> = changes.packages.iter().map(package_row).collect();
-    rows.extend(changes.indexes.iter().map(|index| move_row(&index.name, index.from.as_ref(), index.to.as_ref())));
-    rows.extend(
-        changes.downloads.iter().map(|download| move_row(&download.url, download.from.as_ref(), download.to.as_ref())),
-    );
-    rows.extend(
-        changes
-            .classes
-            .iter()
-            .map(|class| move_row(&format!("class {}", class.name), class.from.as_ref(), class.to.as_ref())),
-    );
-    table(&rows)
+    let packages: Vec<Vec<String>> = changes.packages.iter().map(package_row).collect();
+    let indexes = changes.indexes.iter().map(|index| {
+        let mut row = move_row(&format!("index {}", index.name), index.from.as_ref(), index.to.as_ref());
+        row.push(index.distributions.join(", "));
+        row
+    });
+    let short = |digest: &Option<Sha256>| digest.map(|digest| format!("sha256 {:.12}", digest.to_string()));
+    let downloads = changes.downloads.iter().map(|download| {
+        let (from, to) = (short(&download.from), short(&download.to));
+        move_row(&format!("download {}", download.url), from.as_ref(), to.as_ref())
+    });
+    let classes = changes
+        .classes
+        .iter()
+        .map(|class| move_row(&format!("class {}", class.name), class.from.as_ref(), class.to.as_ref()));
+    let others: Vec<Vec<String>> = indexes.chain(downloads).chain(classes).collect();
+    table(&packages) + &table(&others)
 }
 
 fn package_row(change: &PackageChange) -> Vec<String> {
