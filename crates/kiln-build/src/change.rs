@@ -180,3 +180,96 @@ fn moves<K: Ord + Clone, V: PartialEq + Clone>(
         (from != to).then_some((key, from, to))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_model::digest::Sha256;
+    use kiln_model::lock::{Ids, LockedClass, LockedRequest, OUTPUT_VERSION};
+
+    use super::*;
+
+    fn package(name: &str, version: &str) -> LockedPackage {
+        let origin = Origin::Archive { index: "trixie/main".into(), path: format!("pool/{name}.deb") };
+        let sha256 = Sha256::of(version.as_bytes());
+        LockedPackage {
+            name: name.into(),
+            version: version.into(),
+            architecture: "amd64".into(),
+            origin,
+            size: 1,
+            sha256,
+        }
+    }
+
+    /// A lock of classes with packages, each `name version`.
+    fn lock(classes: &[(&str, &[&str])]) -> Lock {
+        let class = |packages: &[&str]| LockedClass {
+            distribution: "trixie".into(),
+            request: LockedRequest::default(),
+            epoch: Timestamp::UNIX_EPOCH,
+            essential: Vec::new(),
+            waves: vec![
+                packages
+                    .iter()
+                    .filter_map(|text| text.split_once(' '))
+                    .map(|(name, version)| package(name, version))
+                    .collect(),
+            ],
+            downloads: Vec::new(),
+            tools: Vec::new(),
+        };
+        Lock {
+            output: OUTPUT_VERSION,
+            solver: "test".into(),
+            distributions: BTreeMap::new(),
+            classes: classes.iter().map(|(name, packages)| ((*name).to_owned(), class(packages))).collect(),
+            toolboxes: BTreeMap::new(),
+            ids: Ids::default(),
+        }
+    }
+
+    /// Changes as `name from to classes`.
+    fn check(old: &[(&str, &[&str])], new: &[(&str, &[&str])], expected: &[&str]) {
+        let version =
+            |state: &Option<PackageState>| state.as_ref().map_or("-".to_owned(), |state| state.version.clone());
+        let changes = changes(Some(&lock(old)), &lock(new));
+        let line = |change: &PackageChange| {
+            format!("{} {} {} {}", change.name, version(&change.from), version(&change.to), change.classes.join(","))
+        };
+        assert_eq!(changes.packages.iter().map(line).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn equal_locks_have_no_changes() {
+        let one = lock(&[("web", &["nginx 1"])]);
+        assert!(changes(Some(&one), &one).is_empty());
+        assert!(!changes(None, &one).is_empty());
+    }
+
+    #[test]
+    fn the_same_move_in_several_classes_is_one_line() {
+        check(
+            &[("db", &["libc6 1", "pg 1"]), ("web", &["libc6 1"])],
+            &[("db", &["libc6 2", "pg 1"]), ("web", &["libc6 2"])],
+            &["libc6 1 2 db,web"],
+        );
+    }
+
+    #[test]
+    fn other_moves_are_apart() {
+        check(
+            &[("db", &["libc6 1"]), ("web", &["libc6 2", "old 1"])],
+            &[("db", &["libc6 3"]), ("web", &["libc6 3", "new 1"])],
+            &["libc6 1 3 db", "libc6 2 3 web", "new - 1 web", "old 1 - web"],
+        );
+    }
+
+    #[test]
+    fn a_rebuilt_package_of_equal_version_is_a_change() {
+        let (old, mut new) = (lock(&[("web", &["agent 1"])]), lock(&[("web", &["agent 1"])]));
+        if let Some(class) = new.classes.get_mut("web") {
+            class.waves[0][0].sha256 = Sha256::of(b"rebuilt");
+        }
+        assert_eq!(changes(Some(&old), &new).packages.len(), 1);
+    }
+}

@@ -58,7 +58,7 @@ pub enum MirrorError {
         suite: String,
     },
     /// A mirror's address is not a URL.
-    #[error("`{text}`, named by {named_by}, is not the address of a mirror")]
+    #[error("{named_by} names a mirror that is none: {text}")]
     Address {
         /// The address.
         text: String,
@@ -319,16 +319,18 @@ fn host_entries(host: &Host, facts: &FamilyFacts) -> Vec<(SourceEntry, String)> 
 
 fn mirror(text: &str, named_by: &str, snapshot: Option<&str>) -> Result<Mirror, MirrorError> {
     let error = || MirrorError::Address { text: public_text(text), named_by: named_by.to_owned() };
-    let url = Url::parse(text).map_err(|_| error())?;
-    if !matches!(url.scheme(), "http" | "https" | "file") {
-        return Err(error());
-    }
+    let url = Url::parse(text).ok().filter(is_ours).ok_or_else(error)?;
     Ok(Mirror { root: below(&url, snapshot.unwrap_or("")), named_by: named_by.to_owned() })
 }
 
-/// An address as it may be shown; one that cannot be read may hold anything, and is not shown.
+/// An address as it may be shown; what is no address of ours may hold anything, and is not shown.
 pub(crate) fn public_text(text: &str) -> String {
-    Url::parse(text).map_or_else(|_| "(not an address)".to_owned(), |url| public_url(&url))
+    let url = Url::parse(text).ok().filter(is_ours);
+    url.map_or_else(|| "(not an address)".to_owned(), |url| public_url(&url))
+}
+
+fn is_ours(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https" | "file")
 }
 
 /// The directory `path` below `root`; the result ends in `/`, so that [`Url::join`] stays below it.
@@ -386,4 +388,168 @@ pub(crate) fn exported(host: &Host) -> Result<Vec<Mirror>, MirrorError> {
     let mirrors: Vec<Mirror> =
         host.mirrors.iter().map(|text| mirror(text, "KILN_MIRROR", None)).collect::<Result<_, _>>()?;
     Ok(mirrors.into_iter().filter(|mirror| mirror.root.scheme() == "file").collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8PathBuf;
+    use kiln_model::diagnostic::Source;
+    use kiln_model::spec::{Listing, Spec, parse};
+
+    use super::*;
+
+    fn spec(distribution: &str) -> Spec {
+        let text = format!(
+            "[factory]\nname = \"shop\"\n[distribution.d]\nfamily = \"debian\"\nsuite = \"trixie\"\n{distribution}\n[class.base]\ndistribution = \"d\"\n"
+        );
+        parse(&[Source { name: "kiln.toml".into(), text }], &Listing::new([])).unwrap()
+    }
+
+    fn host(mirrors: &[&str], sources: &[(&str, &str)]) -> Host {
+        Host {
+            architecture: "amd64".into(),
+            mirrors: mirrors.iter().map(|&mirror| mirror.to_owned()).collect(),
+            apt_sources: sources
+                .iter()
+                .map(|(path, text)| (Utf8PathBuf::from(path), text.as_bytes().to_vec()))
+                .collect(),
+            keyring_directory: "/nonexistent".into(),
+        }
+    }
+
+    /// The candidates of each repository, each as `address (who named it)`.
+    fn check(distribution: &str, host: &Host, expected: &[(&str, &[&str])]) {
+        let spec = spec(distribution);
+        let found = repositories("d", &spec.distributions["d"], &Factory::new("/f".into()), host).unwrap();
+        let show = |mirror: &Mirror| format!("{} ({})", mirror.root, mirror.named_by);
+        let found: Vec<(String, Vec<String>)> = found
+            .iter()
+            .map(|repository| (repository.name.clone(), repository.mirrors.iter().map(show).collect()))
+            .collect();
+        let expected: Vec<(String, Vec<String>)> = expected
+            .iter()
+            .map(|(name, mirrors)| ((*name).to_owned(), mirrors.iter().map(|&mirror| mirror.to_owned()).collect()))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    const DEB822: &str = "Types: deb\nURIs: http://m.example/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\n\
+        Types: deb\nURIs: http://m.example/sec\nSuites: bookworm-security\nComponents: main\n";
+
+    #[test]
+    fn the_hosts_sources_serve_other_suites_of_the_family_and_strangers_are_not_asked() {
+        let stranger = "deb https://packages.example/node nodistro main\ndeb [trusted=yes] http://flat.example ./\n";
+        check(
+            "",
+            &host(&[], &[("/a/debian.sources", DEB822), ("/a/node.list", stranger)]),
+            &[
+                (
+                    "archive",
+                    &["http://m.example/debian/ (/a/debian.sources:1)", "http://m.example/sec/ (/a/debian.sources:6)"],
+                ),
+                (
+                    "security",
+                    &["http://m.example/sec/ (/a/debian.sources:6)", "http://m.example/debian/ (/a/debian.sources:1)"],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn an_entry_that_names_the_suite_comes_first() {
+        let lines = "deb http://one.example/debian bookworm main\ndeb http://two.example/debian trixie main\n";
+        check(
+            "security = false",
+            &host(&[], &[("/a/sources.list", lines)]),
+            &[(
+                "archive",
+                &["http://two.example/debian/ (/a/sources.list:2)", "http://one.example/debian/ (/a/sources.list:1)"],
+            )],
+        );
+    }
+
+    #[test]
+    fn the_spec_comes_before_all_and_alone() {
+        check(
+            "mirror = \"http://spec.example/debian/\"",
+            &host(&["http://env.example/debian"], &[("/a/debian.sources", DEB822)]),
+            &[
+                ("archive", &["http://spec.example/debian/ (kiln.toml)"]),
+                (
+                    "security",
+                    &["http://spec.example/debian-security/ (kiln.toml)", "http://spec.example/debian/ (kiln.toml)"],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_environment_comes_before_the_host() {
+        check(
+            "updates = false",
+            &host(&["file:///srv/m"], &[("/a/debian.sources", DEB822)]),
+            &[
+                (
+                    "archive",
+                    &[
+                        "file:///srv/m/ (KILN_MIRROR)",
+                        "http://m.example/debian/ (/a/debian.sources:1)",
+                        "http://m.example/sec/ (/a/debian.sources:6)",
+                    ],
+                ),
+                (
+                    "security",
+                    &[
+                        "file:///srv/m/ (KILN_MIRROR)",
+                        "http://m.example/sec/ (/a/debian.sources:6)",
+                        "http://m.example/debian/ (/a/debian.sources:1)",
+                    ],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_snapshot_is_a_directory_of_its_mirror() {
+        check(
+            "mirror = \"http://past.example/archive/debian\"\nsnapshot = \"2026-08-01T00:00:00Z\"",
+            &host(&[], &[]),
+            &[
+                ("archive", &["http://past.example/archive/debian/20260801T000000Z/ (kiln.toml)"]),
+                (
+                    "security",
+                    &[
+                        "http://past.example/archive/debian-security/20260801T000000Z/ (kiln.toml)",
+                        "http://past.example/archive/debian/20260801T000000Z/ (kiln.toml)",
+                    ],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn nobody_names_a_mirror() {
+        let spec = spec("");
+        let error =
+            repositories("d", &spec.distributions["d"], &Factory::new("/f".into()), &host(&[], &[])).unwrap_err();
+        assert_eq!(error.to_string(), "no mirror is known for distribution d (debian trixie)");
+        assert!(error.hint().contains("KILN_MIRROR"));
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_not_shown() {
+        let spec = spec("");
+        let host = host(&["user:secret@mirror"], &[]);
+        let error = repositories("d", &spec.distributions["d"], &Factory::new("/f".into()), &host).unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn rolling_suites_have_no_pockets() {
+        let mut distribution = spec("").distributions["d"].clone();
+        distribution.suite = "sid".into();
+        assert_eq!(index_names(&distribution), ["sid/main"]);
+        distribution.suite = "trixie".into();
+        assert_eq!(index_names(&distribution), ["trixie/main", "trixie-updates/main", "trixie-security/main"]);
+    }
 }
