@@ -327,7 +327,7 @@ fn keyrings_can_be_restricted_to_keys() {
         verified.map_or_else(|error| error.to_string(), |_| "ok".to_owned())
     };
     assert_eq!(verify(&[primary.to_lowercase()]), "ok");
-    assert_eq!(verify(&[subkey.clone()]), "ok");
+    assert_eq!(verify(std::slice::from_ref(subkey)), "ok");
     assert_eq!(verify(&[format!("{subkey}!")]), "ok");
     let refused = |reason: &str| format!("no signature can be trusted: signature by {subkey}: {reason}");
     assert_eq!(verify(&[format!("{primary}!")]), refused("the key is not one of those that may sign here"));
