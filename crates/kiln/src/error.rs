@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use kiln_build::export::ExportError;
 use kiln_build::factory::FactoryError;
 use kiln_build::fetch::FetchFailure;
-use kiln_build::lock::LockFailure;
+use kiln_build::lock::{LockFailure, WhyError};
 use kiln_build::{IndexesError, MirrorError, PinError};
 use kiln_store::{ProxyError, StoreError};
 use serde::Serialize;
@@ -116,6 +116,19 @@ impl From<LockFailure> for CommandError {
             LockFailure::Indexes(_) | LockFailure::Pin(_) | LockFailure::NoToolbox(_) => Kind::Environment,
         };
         let hint = error.hint();
+        Self::hinted(kind, error, hint)
+    }
+}
+
+impl From<WhyError> for CommandError {
+    fn from(error: WhyError) -> Self {
+        let (kind, hint) = match &error {
+            WhyError::NotLocked { .. } => (Kind::No, Some("kiln lock --list shows what is locked".to_owned())),
+            WhyError::Reread(_) => (Kind::Environment, None),
+            WhyError::Unsolvable { .. } => {
+                (Kind::Usage, Some("kiln lock --check says where spec and lock part".to_owned()))
+            }
+        };
         Self::hinted(kind, error, hint)
     }
 }

@@ -5,16 +5,16 @@
 
 use std::fmt;
 
-use kiln_debian::solve::{Request, Wanted, verify};
-use kiln_debian::universe::{LocalPackage, PackageId, Source, Universe};
-use kiln_model::lock::{Lock, LockedDistribution, LockedPackage, Origin};
-use kiln_model::spec::{Distribution, RequestKind, Spec};
+use kiln_debian::solve::{Request, verify};
+use kiln_debian::universe::{PackageId, Universe};
+use kiln_model::lock::{Lock, LockedPackage, Origin};
+use kiln_model::spec::Spec;
 use serde::Serialize;
 
 use super::request;
+use super::reread::Reread;
+use crate::Environment;
 use crate::factory::Factory;
-use crate::index::LoadedIndex;
-use crate::{Environment, index, mirror, pin, toolbox};
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -43,9 +43,9 @@ impl fmt::Display for Violation {
 pub fn examine(factory: &Factory, spec: &Spec, lock: &Lock, environment: &Environment<'_>) -> Examination {
     let mut examination = Examination::default();
     for (name, locked) in &lock.distributions {
-        match load(name, locked, factory, spec, environment) {
-            Ok(indexes) => {
-                let judge = Judge { factory, lock, locked, indexes, environment };
+        match Reread::load(name, locked, factory, spec, environment) {
+            Ok(again) => {
+                let judge = Judge { lock, again };
                 judge.classes(name, &mut examination);
                 judge.toolboxes(name, &mut examination);
             }
@@ -57,37 +57,20 @@ pub fn examine(factory: &Factory, spec: &Spec, lock: &Lock, environment: &Enviro
     examination
 }
 
-fn load(
-    name: &str,
-    locked: &LockedDistribution,
-    factory: &Factory,
-    spec: &Spec,
-    environment: &Environment<'_>,
-) -> Result<Vec<LoadedIndex>, Box<dyn std::error::Error>> {
-    let in_spec = spec.distributions.get(name).cloned();
-    let distribution: Distribution = in_spec.unwrap_or_else(|| toolbox::distribution(spec));
-    let repositories = mirror::repositories(name, &distribution, factory, environment.host)?;
-    Ok(index::locked(&locked.indexes, &repositories, &locked.architecture, environment)?)
-}
-
 /// One distribution's part of the lock, with the indexes to judge it by.
 struct Judge<'a> {
-    factory: &'a Factory,
     lock: &'a Lock,
-    locked: &'a LockedDistribution,
-    indexes: Vec<LoadedIndex>,
-    environment: &'a Environment<'a>,
+    again: Reread<'a>,
 }
 
 impl Judge<'_> {
     fn classes(&self, distribution: &str, examination: &mut Examination) {
         for (name, class) in self.lock.classes.iter().filter(|(_, class)| class.distribution == distribution) {
             let own = self.lock.packages_of(name);
-            let wanted = class.request.packages.iter().chain(&class.request.kernel);
             let request = Request {
                 essential: true,
-                wanted: wanted.enumerate().filter_map(|(label, text)| wanted_by_name(text, label)).collect(),
-                exclude: self.exclusions(name),
+                wanted: request::wanted_again(class),
+                exclude: request::exclusions_again(self.lock, name),
                 ..Request::default()
             };
             self.judge(&format!("class {name}"), &own, &request, examination);
@@ -98,29 +81,16 @@ impl Judge<'_> {
         }
     }
 
-    fn exclusions(&self, class: &str) -> Vec<String> {
-        let classes = self.lock.lineage(class).into_iter().filter_map(|name| self.lock.classes.get(name));
-        classes.flat_map(|class| class.request.exclude.clone()).collect()
-    }
-
     fn toolboxes(&self, distribution: &str, examination: &mut Examination) {
         for toolbox in self.lock.toolboxes.values().filter(|toolbox| toolbox.distribution == distribution) {
-            let request = Request {
-                wanted: toolbox
-                    .request
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(label, text)| wanted_by_name(text, label))
-                    .collect(),
-                ..Request::default()
-            };
+            let request = Request { wanted: request::wanted_texts(&toolbox.request), ..Request::default() };
             let packages: Vec<&LockedPackage> = toolbox.packages.iter().collect();
             self.judge("the toolbox", &packages, &request, examination);
         }
     }
 
     fn judge(&self, owner: &str, packages: &[&LockedPackage], request: &Request, examination: &mut Examination) {
-        let universe = match self.universe(packages) {
+        let universe = match self.again.universe(packages) {
             Ok(universe) => universe,
             Err(error) => {
                 examination.unverified.push(format!("{owner}: {error}"));
@@ -138,21 +108,6 @@ impl Judge<'_> {
         let violations = verify(&universe, &found, request);
         let violations = violations.iter().map(|violation| format!("{owner}: {}", violation.display(&universe)));
         examination.violations.extend(violations.map(Violation));
-    }
-
-    fn universe(&self, packages: &[&LockedPackage]) -> Result<Universe, Box<dyn std::error::Error>> {
-        let mut local: Vec<LocalPackage> = Vec::new();
-        for package in packages {
-            match &package.origin {
-                Origin::Archive { .. } => {}
-                Origin::File(path) => local.push(pin::local_package(self.factory, path)?),
-                Origin::Url(url) => {
-                    local.push(pin::remote_package(url, Some((package.sha256, package.size)), self.environment)?);
-                }
-            }
-        }
-        let sources: Vec<Source> = self.indexes.iter().map(LoadedIndex::source).collect();
-        Ok(Universe::new(&self.locked.architecture, sources, local)?)
     }
 }
 
@@ -172,9 +127,4 @@ fn check(universe: &Universe, package: &LockedPackage) -> Result<PackageId, Stri
         }
         _ => Ok(id),
     }
-}
-
-fn wanted_by_name(text: &str, label: usize) -> Option<Wanted> {
-    let kind: RequestKind = text.parse().ok()?;
-    request::wanted(&kind, label)
 }

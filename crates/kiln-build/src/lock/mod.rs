@@ -8,13 +8,16 @@
 //! 3. a class whose packages are what they were keeps its epoch.
 //!
 //! [`reasons`] asks nothing of the network: it says where spec and lock part. [`examine`] judges a lock as its reader:
-//! every package against the index that has it, every dependency by the linear verifier.
+//! every package against the index that has it, every dependency by the linear verifier. [`why`] finds again what brought
+//! a package in.
 
 mod class;
 mod examine;
 mod fit;
 mod request;
+mod reread;
 mod supply;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +29,8 @@ use kiln_model::spec::{Distribution, Place, Spec};
 
 pub use examine::{Examination, examine};
 pub use fit::{Reason, reasons};
+pub use reread::RereadError;
+pub use why::{Explanation, WhyError, why};
 
 use crate::factory::Factory;
 use crate::index::IndexesError;

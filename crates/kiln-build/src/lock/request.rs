@@ -2,7 +2,7 @@
 
 use kiln_debian::relation::Operator;
 use kiln_debian::solve::Wanted;
-use kiln_model::lock::LockedRequest;
+use kiln_model::lock::{Lock, LockedClass, LockedPackage, LockedRequest, Origin};
 use kiln_model::spec::{Class, Operator as SpecOperator, PackageRequest, RequestKind, Spec};
 
 /// The part of a class's spec that decides its packages.
@@ -48,4 +48,38 @@ fn operator(operator: SpecOperator) -> Operator {
         SpecOperator::LaterOrEqual => Operator::LaterOrEqual,
         SpecOperator::Later => Operator::Later,
     }
+}
+
+/// What a locked class asked for, read back from the lock's words; a file or address by the package that it is.
+pub(super) fn wanted_again(class: &LockedClass) -> Vec<Wanted> {
+    let name_of = |text: &str| {
+        let is_it = |package: &&LockedPackage| match &package.origin {
+            Origin::Archive { .. } => false,
+            Origin::File(path) => path == text,
+            Origin::Url(url) => url == text,
+        };
+        class.packages().find(is_it).map(|package| package.name.clone())
+    };
+    let wanted = |(label, text): (usize, &String)| match name_of(text) {
+        Some(name) => Some(Wanted { name, constraint: None, label }),
+        None => wanted(&text.parse::<RequestKind>().ok()?, label),
+    };
+    class.request.packages.iter().chain(&class.request.kernel).enumerate().filter_map(wanted).collect()
+}
+
+/// The words that a label of [`wanted_again`] stands for.
+pub(super) fn wanted_text(request: &LockedRequest, label: usize) -> &str {
+    request.packages.iter().chain(&request.kernel).nth(label).map_or("", String::as_str)
+}
+
+/// Requests by name.
+pub(super) fn wanted_texts(texts: &[String]) -> Vec<Wanted> {
+    let wanted = |(label, text): (usize, &String)| wanted(&text.parse::<RequestKind>().ok()?, label);
+    texts.iter().enumerate().filter_map(wanted).collect()
+}
+
+/// What a locked class and its parents exclude.
+pub(super) fn exclusions_again(lock: &Lock, class: &str) -> Vec<String> {
+    let classes = lock.lineage(class).into_iter().filter_map(|name| lock.classes.get(name));
+    classes.flat_map(|class| class.request.exclude.clone()).collect()
 }

@@ -7,7 +7,7 @@ use camino::Utf8Path;
 use kiln_build::Environment;
 use kiln_build::change::{Changes, PackageChange, PackageState, changes};
 use kiln_build::factory::Factory;
-use kiln_build::lock::{self, Examination, LockOptions, Update};
+use kiln_build::lock::{self, Examination, Explanation, LockOptions, Update};
 use kiln_model::digest::Sha256;
 use kiln_model::lock::{Lock, LockedPackage};
 use serde::Serialize;
@@ -40,6 +40,9 @@ pub(crate) struct LockArgs {
     /// List the locked packages of a class with its parents' (or of every class), in the order they are installed.
     #[arg(long, value_name = "CLASS", num_args = 0..=1)]
     list: Option<Option<String>>,
+    /// Say what brought a package into each class that has it.
+    #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["update", "check", "dry_run", "list"])]
+    why: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -75,6 +78,9 @@ pub(crate) fn run(
         return list(&existing_lock(&factory)?, class.as_deref(), output);
     }
     let spec = factory.spec()?;
+    if let Some(package) = &args.why {
+        return why(&lock::why(&factory, &spec, &existing_lock(&factory)?, package, environment)?, package, output);
+    }
     if args.check {
         let lock = existing_lock(&factory)?;
         let reasons = lock::reasons(&factory, &spec, &lock, environment);
@@ -124,6 +130,14 @@ fn check(examination: &Examination, reasons: &[lock::Reason], output: &Output) -
     let error = anyhow!("kiln.lock does not fit:\n  {}", lines.join("\n  "));
     Err(CommandError::new(Kind::No, error)
         .with_hint("kiln lock brings it up to date; review what changes, then commit it"))
+}
+
+fn why(explanations: &[Explanation], package: &str, output: &Output) -> Result<(), CommandError> {
+    let paragraph = |Explanation { class, chain }: &Explanation| {
+        format!("{package} is in class {class}:\n  {}\n", chain.join("\n  "))
+    };
+    output.result("lock-why", &explanations, &explanations.iter().map(paragraph).collect::<String>());
+    Ok(())
 }
 
 fn list(lock: &Lock, class: Option<&str>, output: &Output) -> Result<(), CommandError> {
