@@ -32,7 +32,7 @@ pub(crate) fn publish(file: NamedTempFile, target: &Utf8Path, mode: u32) -> io::
 }
 
 /// Flushes the directory that holds `path`, so that a rename into it survives a power failure.
-pub(crate) fn sync_parent(path: &Utf8Path) -> io::Result<()> {
+fn sync_parent(path: &Utf8Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
 }
 

@@ -242,7 +242,7 @@ impl Download<'_> {
 
     /// Keeps what came, for the next attempt or the next process.
     async fn interrupted(&mut self, source: Box<dyn std::error::Error + Send + Sync>) -> Setback {
-        if let Err(error) = self.writer.flush().await {
+        if let Err(error) = self.writer.settle().await {
             return Setback::Disk(error);
         }
         let received_bytes = self.writer.size_bytes();

@@ -167,12 +167,14 @@ impl Store {
 
     fn look_at(&self, want: &Want, verify: bool) -> Result<Found, StoreError> {
         let Some(size_bytes) = self.size(&want.digest) else { return Ok(Found::Absent) };
-        if !verify && want.size_bytes.is_none_or(|expected| expected == size_bytes) {
+        let fits = want.size_bytes.is_none_or(|expected| expected == size_bytes);
+        if fits && !verify {
             return Ok(Found::Present { size_bytes });
         }
-        Ok(match self.verify(&want.digest, want.size_bytes)? {
-            Presence::Present => Found::Present { size_bytes },
-            Presence::Absent => Found::Absent,
+        Ok(match self.verify(&want.digest)? {
+            Presence::Present if fits => Found::Present { size_bytes },
+            // The bytes are good, so the size that is asked for is wrong: the download will say so, and they stay.
+            Presence::Present | Presence::Absent => Found::Absent,
             Presence::Corrupt { moved_to } => Found::Corrupt(moved_to.into_string()),
         })
     }

