@@ -1,10 +1,14 @@
 //! Developer commands: `cargo xtask COMMAND`.
 //!
 //! - [`ci`]: every check and every test; what `make test` runs.
+//! - [`conformance`]: selections and version order against apt, dpkg and dose.
 //! - [`generate`]: files in the repository that are made from the code.
 
 mod ci;
+mod conformance;
 mod generate;
+mod oracle;
+mod parallel;
 mod reference;
 
 use std::io::Write as _;
@@ -19,6 +23,8 @@ use clap::Parser;
 enum Command {
     /// Run every check and every test.
     Ci(ci::Ci),
+    /// Compare selections and version order with apt's, dpkg's and dose's.
+    Conformance(conformance::Conformance),
     /// Write the generated files, or check that they are current.
     Generate(generate::Generate),
 }
@@ -26,6 +32,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Ci(arguments) => ci::run(&arguments),
+        Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
