@@ -44,6 +44,12 @@ pub enum FactoryError {
     /// The lock cannot be believed.
     #[error(transparent)]
     Lock(LockError),
+    /// A spec or a lock that is not text.
+    #[error("{file} is not UTF-8 text")]
+    NotText {
+        /// Its path in the factory.
+        file: String,
+    },
     /// The system refused.
     #[error("{action}")]
     Io {
@@ -106,7 +112,7 @@ impl Factory {
         further.sort();
         names.extend(further.into_iter().map(|name| format!("{SPEC_DIRECTORY}/{name}")));
         let read = |name: String| {
-            let text = fs_err::read_to_string(self.directory.join(&name)).map_err(io("read the spec"))?;
+            let text = self.read(&name).map_err(unreadable(&name, "read the spec"))?;
             Ok(Source { name, text })
         };
         names.into_iter().map(read).collect()
@@ -117,11 +123,15 @@ impl Factory {
     /// # Errors
     /// If it cannot be read, or not be believed.
     pub fn lock(&self) -> Result<Option<Lock>, FactoryError> {
-        match fs_err::read_to_string(self.lock_path()) {
+        match self.read(lock::FILE_NAME) {
             Ok(text) => Lock::parse(&text).map(Some).map_err(FactoryError::Lock),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io("read the lock")(error)),
+            Err(error) => Err(unreadable(lock::FILE_NAME, "read the lock")(error)),
         }
+    }
+
+    fn read(&self, name: &str) -> std::io::Result<String> {
+        fs_err::read_to_string(self.directory.join(name))
     }
 
     /// Waits until no other Kiln works on this factory's lock.
@@ -172,6 +182,13 @@ impl Factory {
     /// The directory as the system wants it: the empty path is here.
     fn open_name(&self) -> &Utf8Path {
         if self.directory.as_str().is_empty() { Utf8Path::new(".") } else { &self.directory }
+    }
+}
+
+fn unreadable(file: &str, action: &str) -> impl FnOnce(std::io::Error) -> FactoryError {
+    move |error| match error.kind() {
+        std::io::ErrorKind::InvalidData => FactoryError::NotText { file: file.to_owned() },
+        _ => io(action)(error),
     }
 }
 

@@ -113,10 +113,12 @@ impl FetchFailure {
             Self::Fetch(FetchError::Offline { .. }) => {
                 Some("run once without --offline, or give a directory with --from".to_owned())
             }
-            Self::Fetch(FetchError::Full { .. }) | Self::Store(StoreError::Full { .. }) => {
-                Some("make room, or set XDG_CACHE_HOME to a larger disk; what came whole is kept".to_owned())
+            Self::Fetch(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Local(error) => error.hint(),
+            Self::Place(_) => {
+                Some("--from takes a directory, or a mirror's address such as file:///srv/mirror".to_owned())
             }
-            _ => None,
         }
     }
 }

@@ -54,6 +54,22 @@ pub enum PinError {
     },
 }
 
+impl PinError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch(error) => error.hint(),
+            Self::Digest { .. } => Some("if the new file is the right one, put its sha256 into kiln.toml".to_owned()),
+            Self::Deb { .. } => {
+                Some("is it a whole Debian package? `dpkg-deb --info FILE` says what dpkg makes of it".to_owned())
+            }
+            Self::Store(error) => error.hint(),
+            Self::Read(_) | Self::Address(_) => None,
+        }
+    }
+}
+
 /// Digest and size of a file of the factory.
 pub(crate) fn measure(path: &Utf8Path) -> Result<(Sha256, u64), PinError> {
     struct Measure(Hasher, u64);

@@ -97,6 +97,7 @@ impl From<FactoryError> for CommandError {
         let hint = match &error {
             FactoryError::NoSpec { .. } => Some("kiln init writes one; -C names another directory".to_owned()),
             FactoryError::Lock(error) => Some(error.hint().to_owned()),
+            FactoryError::NotText { file } => Some(format!("restore {file} from version control")),
             FactoryError::Spec(_) | FactoryError::Io { .. } => None,
         };
         let kind = if matches!(error, FactoryError::Io { .. }) { Kind::Environment } else { Kind::Usage };

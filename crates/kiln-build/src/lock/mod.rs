@@ -120,7 +120,10 @@ impl LockFailure {
                 near.or_else(|| Some("kiln lock --list shows what is locked".to_owned()))
             }
             Self::NoToolbox(_) => Some("run Kiln on amd64 or arm64".to_owned()),
-            Self::Indexes(_) | Self::Pin(_) | Self::Universe(_) => None,
+            Self::Indexes(IndexesError::Fetch(error)) => error.hint(),
+            Self::Indexes(IndexesError::Store(error)) => error.hint(),
+            Self::Pin(error) => error.hint(),
+            Self::Indexes(_) | Self::Universe(_) => None,
         }
     }
 }

@@ -210,6 +210,12 @@ pub enum LockError {
         /// The lock's format.
         format: u32,
     },
+    /// Written by a Kiln whose images have other bytes.
+    #[error("{FILE_NAME} is for output version {output}, this Kiln has {OUTPUT_VERSION}")]
+    NewerOutput {
+        /// The lock's output version.
+        output: u32,
+    },
     /// The text is not what `kiln lock` wrote.
     #[error("{FILE_NAME} was changed by hand or damaged: its digest says {expected}, its text is {actual}")]
     Damaged {
@@ -228,7 +234,7 @@ impl LockError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Newer { .. } => "use the Kiln that wrote it, or a newer one",
+            Self::Newer { .. } | Self::NewerOutput { .. } => "use the Kiln that wrote it, or a newer one",
             Self::Syntax(_) | Self::Damaged { .. } | Self::Inconsistent(_) => {
                 "restore kiln.lock from version control; after a merge, take one side and run `kiln lock` again; \
                  or remove it and run `kiln lock` to choose anew"

@@ -31,7 +31,7 @@ impl Lock {
             return Err(LockError::Damaged { expected: header.digest, actual });
         }
         let file: File = toml::from_str(text).map_err(|error| syntax(&source, &error))?;
-        let lock = file.into_lock(ids_text.to_owned()).map_err(LockError::Inconsistent)?;
+        let lock = file.into_lock(ids_text.to_owned())?;
         lock.check_references().map_err(LockError::Inconsistent)?;
         Ok(lock)
     }
@@ -160,9 +160,9 @@ impl<'de> Deserialize<'de> for LockedPackage {
 }
 
 impl File {
-    fn into_lock(self, ids_text: String) -> Result<Lock, String> {
+    fn into_lock(self, ids_text: String) -> Result<Lock, LockError> {
         if self.output > OUTPUT_VERSION {
-            return Err(format!("its output version is {}, this Kiln has {OUTPUT_VERSION}", self.output));
+            return Err(LockError::NewerOutput { output: self.output });
         }
         let classes = self.class.into_iter().map(|(name, table)| (name, table.into_class())).collect();
         Ok(Lock {

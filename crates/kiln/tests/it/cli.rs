@@ -224,6 +224,9 @@ fn help_of_every_verb() {
               List the locked packages of a class with its parents' (or of every class), in the order
               they are installed
 
+          --why <PACKAGE>
+              Say what brought a package into each class that has it
+
       -h, --help
               Print help (see a summary with '-h')
 

@@ -220,3 +220,10 @@ pub(crate) fn write_deb(directory: &Utf8Path, package: &Package) -> Utf8PathBuf 
     fs::write(&path, package.deb()).unwrap();
     path
 }
+
+/// What a failed run says after its progress: the error, its causes and its hints.
+pub(crate) fn error_of(output: &Output) -> String {
+    let report = output.report();
+    let start = report.find("\nerror: ").unwrap_or_else(|| panic!("no error in\n{report}"));
+    report[start + 1..].to_owned()
+}

@@ -4,8 +4,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
+mod check;
+mod choose;
 mod cli;
+mod damaged;
 mod fixture;
 mod init;
 mod lock;
+mod pin;
 mod update;
