@@ -52,6 +52,7 @@ fn run_checks() -> Vec<&'static str> {
         ("generated files", || generate::check_all().into()),
         ("dependencies", || optional("cargo-deny", &["deny", "--locked", "check"])),
         ("spelling", || optional("typos", &[])),
+        ("conformance", || itself(&["conformance", "--quick"])),
         ("documented examples", || cargo(&["test", "--locked", "--quiet", "--workspace", "--doc"])),
     ];
     let mut failed = Vec::new();
@@ -77,6 +78,12 @@ fn run_tests(ci: bool) -> anyhow::Result<()> {
     let plain = ["test", "--locked", "--workspace", "--all-targets", "--no-fail-fast"];
     let arguments: &[&str] = if is_installed("cargo-nextest") { &nextest } else { &plain };
     status(Command::new("cargo").args(arguments))
+}
+
+/// Another command of this program.
+fn itself(arguments: &[&str]) -> Outcome {
+    let program = std::env::current_exe().context("find this program");
+    program.and_then(|program| status(Command::new(program).args(arguments))).into()
 }
 
 fn cargo(arguments: &[&str]) -> Outcome {

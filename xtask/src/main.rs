@@ -1,9 +1,11 @@
 //! Developer commands: `cargo xtask COMMAND`.
 //!
+//! - [`bench`]: Kiln against the tools it replaces, as ratios.
 //! - [`ci`]: every check and every test; what `make test` runs.
 //! - [`conformance`]: selections and version order against apt, dpkg and dose.
 //! - [`generate`]: files in the repository that are made from the code.
 
+mod bench;
 mod ci;
 mod conformance;
 mod generate;
@@ -21,6 +23,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Command {
+    /// Measure Kiln against the tools it replaces.
+    Bench(bench::Arguments),
     /// Run every check and every test.
     Ci(ci::Ci),
     /// Compare selections and version order with apt's, dpkg's and dose's.
@@ -31,6 +35,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),

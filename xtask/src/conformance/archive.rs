@@ -64,8 +64,8 @@ impl Archive {
             Ok(Lists {
                 mirror: mirror(index),
                 suite: &index.suite,
-                components: vec![(&index.component, Some(text.clone().into_bytes()))],
-                release: Some(workshop.release(index)?),
+                component: &index.component,
+                content: Some((workshop.release(index)?, text)),
             })
         });
         let lists = lists.collect::<anyhow::Result<Vec<Lists<'_>>>>()?;

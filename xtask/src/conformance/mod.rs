@@ -51,14 +51,6 @@ const QUICK_VERSIONS: usize = 1500;
 /// The suite that dose comes from.
 const JUDGE_SUITE: &str = "trixie";
 
-impl Conformance {
-    /// What `cargo xtask ci` runs.
-    pub(crate) fn quick(network: Network) -> Self {
-        let suites = ["bookworm", "trixie"].map(str::to_owned).to_vec();
-        Self { suites, sets: QUICK_SETS, seed: 1, quick: true, network }
-    }
-}
-
 /// Compares, writes the report, and fails if a goal was missed.
 pub(crate) fn run(arguments: &Conformance) -> anyhow::Result<()> {
     let Conformance { suites, seed, quick, network, .. } = arguments;

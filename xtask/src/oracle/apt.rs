@@ -1,6 +1,7 @@
 //! A suite's own apt, on a root in which nothing is installed.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
@@ -40,21 +41,40 @@ pub(crate) struct Lists<'a> {
     /// The mirror's root, without a `/` at the end.
     pub(crate) mirror: &'a str,
     pub(crate) suite: &'a str,
-    /// Components with the texts of their indexes; for components without a text apt has to ask the mirror.
-    pub(crate) components: Vec<(&'a str, Option<Vec<u8>>)>,
-    /// The signed Release.
-    pub(crate) release: Option<Vec<u8>>,
+    pub(crate) component: &'a str,
+    /// The signed Release and the text of the index; without them apt has to ask the mirror.
+    pub(crate) content: Option<(Vec<u8>, &'a str)>,
 }
 
 /// What apt says where it will not install something, rather than when something is wrong with its own world.
 const REFUSALS: &[&str] = &["held broken packages", "Unable to locate package", "has no installation candidate"];
+
+/// What apt expects to be there.
+const DIRECTORIES: &[&str] = &[
+    "etc/apt/apt.conf.d",
+    "etc/apt/preferences.d",
+    "var/lib/apt/lists/partial",
+    "var/cache/apt/archives/partial",
+    "var/lib/dpkg",
+    PROGRAMS,
+];
+
+/// The keys of Debian's archive, as the package of that name has them.
+const KEYRING: &str = "usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where scripts lie that run apt's own programs from the tree.
+const PROGRAMS: &str = "programs";
+
+/// Where a tree has what apt calls methods.
+const METHODS: &str = "usr/lib/apt/methods";
 
 impl Apt {
     /// Writes a clean root at `root` with these lists. One that is there already is used as it is.
     pub(crate) fn new(tree: Tree, root: &Utf8Path, architecture: &str, lists: &[Lists<'_>]) -> anyhow::Result<Self> {
         let configuration = root.join("apt.conf");
         if !configuration.exists() {
-            write_root(root, architecture, lists)?;
+            write_root(root, &tree, architecture, lists)?;
+            write_programs(root, &tree)?;
             // Last, so that a root with a configuration is whole.
             fs::write(&configuration, configure(root, architecture))?;
         }
@@ -89,29 +109,43 @@ impl Apt {
     }
 }
 
-fn write_root(root: &Utf8Path, architecture: &str, lists: &[Lists<'_>]) -> anyhow::Result<()> {
-    let directories =
-        ["etc/apt/apt.conf.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "var/lib/dpkg", "tmp"];
-    for directory in directories {
+fn write_root(root: &Utf8Path, tree: &Tree, architecture: &str, lists: &[Lists<'_>]) -> anyhow::Result<()> {
+    for directory in DIRECTORIES {
         fs::create_dir_all(root.join(directory))?;
     }
     fs::write(root.join("var/lib/dpkg/status"), "")?;
+    let keyring = tree.path(KEYRING);
     let mut sources = String::new();
-    for Lists { mirror, suite, components, release } in lists {
-        let names: Vec<&str> = components.iter().map(|(name, _)| *name).collect();
-        sources.push_str(&format!("deb {mirror} {suite} {}\n", names.join(" ")));
+    for Lists { mirror, suite, component, content } in lists {
+        sources.push_str(&format!(
+            "deb [signed-by={keyring}] {mirror} {suite} {component}
+"
+        ));
+        let Some((release, text)) = content else { continue };
         let (_, place) = mirror.split_once("://").context("a mirror has a scheme")?;
         let prefix = format!("var/lib/apt/lists/{}_dists_{suite}_", place.replace('/', "_"));
-        if let Some(release) = release {
-            fs::write(root.join(format!("{prefix}InRelease")), release)?;
-        }
-        for (component, text) in components {
-            if let Some(text) = text {
-                fs::write(root.join(format!("{prefix}{component}_binary-{architecture}_Packages")), text)?;
-            }
-        }
+        fs::write(root.join(format!("{prefix}InRelease")), release)?;
+        fs::write(root.join(format!("{prefix}{component}_binary-{architecture}_Packages")), text)?;
     }
     fs::write(root.join("etc/apt/sources.list"), sources)?;
+    Ok(())
+}
+
+/// apt downloads and verifies through programs of its own, which it starts itself: scripts stand in for them. Where sqv
+/// is not among them apt uses gpgv; sqv's place cannot be configured.
+fn write_programs(root: &Utf8Path, tree: &Tree) -> anyhow::Result<()> {
+    let methods = tree.path(METHODS).read_dir_utf8()?.collect::<Result<Vec<_>, _>>()?;
+    let methods = methods.iter().map(|entry| entry.file_name()).filter(|name| *name != "sqv");
+    for name in methods {
+        write_script(&root.join(PROGRAMS).join(name), &tree.invocation(&format!("{METHODS}/{name}"))?)?;
+    }
+    // `gpgv` is the name of a method too.
+    write_script(&root.join(PROGRAMS).join("gpgv-itself"), &tree.invocation("usr/bin/gpgv")?)
+}
+
+fn write_script(path: &Utf8Path, invocation: &[String]) -> anyhow::Result<()> {
+    fs::write(path, format!("#!/bin/sh\nexec '{}' \"$@\"\n", invocation.join("' '")))?;
+    fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
@@ -119,9 +153,13 @@ fn write_root(root: &Utf8Path, architecture: &str, lists: &[Lists<'_>]) -> anyho
 fn configure(root: &Utf8Path, architecture: &str) -> String {
     format!(
         "Dir \"{root}/\";\n\
+         Dir::Bin::methods \"{root}/{PROGRAMS}/\";\n\
          Dir::Bin::dpkg \"/bin/false\";\n\
+         APT::Key::GPGVCommand \"{root}/{PROGRAMS}/gpgv-itself\";\n\
+         APT::Sandbox::User \"root\";\n\
          APT::Architecture \"{architecture}\";\n\
          APT::Architectures {{ \"{architecture}\"; }};\n\
+         Acquire::Languages \"none\";\n\
          Debug::NoLocking \"true\";\n"
     )
 }

@@ -40,6 +40,15 @@ pub(crate) struct Network {
     no_proxy: Option<String>,
 }
 
+impl Network {
+    /// The proxies, for programs that read them from their environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let Self { http_proxy, https_proxy, no_proxy, .. } = self;
+        let variables = [("http_proxy", http_proxy), ("https_proxy", https_proxy), ("no_proxy", no_proxy)];
+        variables.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+    }
+}
+
 /// The directory, and all that the pipeline is given.
 pub(crate) struct Workshop {
     directory: Utf8PathBuf,
@@ -98,11 +107,6 @@ impl Workshop {
     /// Where everything lies.
     pub(crate) fn directory(&self) -> &Utf8Path {
         &self.directory
-    }
-
-    /// Debian's name of this machine's architecture.
-    pub(crate) fn architecture(&self) -> &str {
-        &self.host.architecture
     }
 
     /// The mirror that served a suite, without what is secret about it.
