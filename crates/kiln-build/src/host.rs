@@ -1,14 +1,14 @@
 //! The machine Kiln runs on, as far as a lock depends on it, and all else that the pipeline is given.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use kiln_debian::index::Index;
 use kiln_model::digest::Sha256;
 use kiln_model::event::Report;
-use kiln_store::{FetchOptions, Store};
+use kiln_store::{FailureReason, FetchOptions, Store};
 
 /// What the host says about mirrors, keys and itself.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub struct Environment<'a> {
 pub struct Memory {
     /// Signed Releases as their mirrors sent them, by address.
     releases: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Why a mirror gave no Release, by address: nobody waits twice for a mirror that is dead.
+    failures: Mutex<BTreeMap<String, Arc<FailureReason>>>,
     /// Parsed indexes, by architecture and digest.
     indexes: Mutex<BTreeMap<(String, Sha256), Index>>,
 }
@@ -56,6 +58,16 @@ impl Memory {
 
     pub(crate) fn keep_release(&self, address: &str, bytes: &[u8]) {
         held(&self.releases).insert(address.to_owned(), bytes.to_vec());
+    }
+
+    pub(crate) fn failure(&self, address: &str) -> Option<Arc<FailureReason>> {
+        held(&self.failures).get(address).cloned()
+    }
+
+    pub(crate) fn keep_failure(&self, address: &str, reason: FailureReason) -> Arc<FailureReason> {
+        let reason = Arc::new(reason);
+        held(&self.failures).insert(address.to_owned(), Arc::clone(&reason));
+        reason
     }
 
     pub(crate) fn index(&self, architecture: &str, digest: &Sha256) -> Option<Index> {

@@ -9,7 +9,7 @@ use kiln_debian::universe::Source;
 use kiln_model::digest::Sha256;
 use kiln_model::event::Event;
 use kiln_model::lock::LockedIndex;
-use kiln_store::{FetchError, StoreError, Want};
+use kiln_store::{FailureReason, FetchError, StoreError, Want};
 use url::Url;
 
 use crate::Environment;
@@ -46,6 +46,33 @@ pub enum IndexesError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl IndexesError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Suite(error) => Some(error.hint()),
+            Self::Fetch(FetchError::Failed(failures))
+                if failures.iter().all(|failure| is_of_mirror(&failure.reason)) =>
+            {
+                Some(
+                    "the mirror may be in the middle of an update: try again in some minutes, or name another"
+                        .to_owned(),
+                )
+            }
+            Self::Fetch(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::NoIndex(_) => None,
+            Self::Read { .. } => Some("the mirror publishes what cannot be read: name another".to_owned()),
+        }
+    }
+}
+
+/// Whether the mirror answers and does not have what its own Release lists.
+fn is_of_mirror(reason: &FailureReason) -> bool {
+    matches!(reason, FailureReason::Gone { .. } | FailureReason::Digest { .. } | FailureReason::Size { .. })
 }
 
 /// An index that is loaded, as the lock records it.

@@ -1,13 +1,14 @@
 //! A suite's signed Release: asked for at each candidate mirror until one gives what can be believed.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kiln_debian::openpgp::{self, Problem, SignatureError};
 use kiln_debian::release::{FUTURE_TOLERANCE, Release, ReleaseError, StaleError};
 use kiln_model::digest::Sha256;
 use kiln_model::event::Event;
-use kiln_store::{Document, FailureReason, FetchFailure, SlotDocument, StoreError, Validators, public_url};
+use kiln_store::{Document, FailureReason, SlotDocument, StoreError, Validators, public_url};
 
 use crate::Environment;
 use crate::mirror::{Mirror, Repository};
@@ -51,8 +52,14 @@ pub struct Attempt {
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// It could not be fetched.
-    #[error("download it")]
-    Fetch(#[source] FetchFailure),
+    #[error("its InRelease cannot be had")]
+    Fetch {
+        /// Why.
+        #[source]
+        reason: Arc<FailureReason>,
+        /// Whether this run had found that out before.
+        again: bool,
+    },
     /// Its signature is not good, or not by a key that is trusted here.
     #[error("verify its signature")]
     Signature(#[source] SignatureError),
@@ -107,8 +114,8 @@ impl Refusal {
     /// Whether this is simply not the mirror that is looked for: nothing to warn of when another one is.
     fn is_stranger(&self) -> bool {
         match self {
-            Self::Fetch(failure) => {
-                matches!(failure.reason, FailureReason::Gone { .. } | FailureReason::Refused { .. })
+            Self::Fetch { reason, .. } => {
+                matches!(**reason, FailureReason::Gone { .. } | FailureReason::Refused { .. })
             }
             Self::Signature(SignatureError::Untrusted { rejected }) => {
                 rejected.iter().all(|rejected| rejected.problem == Problem::UnknownKey)
@@ -117,29 +124,58 @@ impl Refusal {
             _ => false,
         }
     }
+
+    /// Whether the mirror answers and has no such suite.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Fetch { reason, .. } => reason.is_gone(),
+            Self::Origin { .. } | Self::Suite { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What to do about it, where there is something.
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Fetch { reason, .. } if matches!(**reason, FailureReason::Offline) => {
+                "run once without --offline, or name a file: mirror in KILN_MIRROR"
+            }
+            Self::Fetch { reason, .. } => match **reason {
+                FailureReason::Refused { .. } | FailureReason::Unreachable { .. } | FailureReason::Client { .. } => {
+                    reason.hint()?
+                }
+                _ => return None,
+            },
+            Self::Signature(SignatureError::Untrusted { rejected })
+                if rejected.iter().any(|rejected| matches!(rejected.problem, Problem::KeyExpired(_))) =>
+            {
+                "install the archive's newer keys (package debian-archive-keyring), or give them with `keyring`"
+            }
+            Self::Signature(_) => {
+                "the mirror may be damaged or not what it claims; if it is another archive, give its key with `keyring`"
+            }
+            Self::Stale(error) => error.hint(),
+            Self::RolledBack { .. } => {
+                "if you trust this mirror, `--allow-older` takes its older indexes; otherwise use another"
+            }
+            Self::Release(_) | Self::Origin { .. } | Self::Suite { .. } | Self::Store(_) => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// Whether a person should hear of it although another mirror served.
+    fn is_news(&self) -> bool {
+        !self.is_stranger() && !matches!(self, Self::Fetch { again: true, .. })
+    }
 }
 
 impl SuiteError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
-        let hint = self.attempts.iter().find_map(|attempt| match &attempt.refusal {
-            Refusal::Stale(error) => Some(error.hint().to_owned()),
-            Refusal::RolledBack { .. } => {
-                Some("if you trust this mirror, `--allow-older` takes its older indexes; otherwise use another".to_owned())
-            }
-            Refusal::Fetch(FetchFailure { reason: FailureReason::Offline, .. }) => {
-                Some("run once without --offline, or name a file: mirror in KILN_MIRROR".to_owned())
-            }
-            Refusal::Signature(_) => Some(
-                "the mirror may be damaged or not what it claims; if it is another archive, give its key with `keyring`"
-                    .to_owned(),
-            ),
-            _ => None,
-        });
-        let is_gone = |attempt: &Attempt| attempt.refusal.is_stranger();
-        let suite_hint = || format!("is `{}` the right suite? its mirrors do not have it", self.suite);
-        hint.or_else(|| self.attempts.iter().all(is_gone).then(suite_hint))
+        let hint = self.attempts.iter().find_map(|attempt| attempt.refusal.hint());
+        let suite_hint = || format!("is `{}` the right suite? no mirror here has an InRelease of it", self.suite);
+        hint.or_else(|| self.attempts.iter().all(|attempt| attempt.refusal.is_absence()).then(suite_hint))
             .unwrap_or_else(|| "name another mirror with `mirror` in kiln.toml or KILN_MIRROR".to_owned())
     }
 }
@@ -180,7 +216,7 @@ pub(crate) fn verified_release(
 
 /// A mirror that should have served and did not is worth a word even when another one did.
 fn warn(attempts: &[Attempt], suite: &str, taken: &VerifiedRelease, environment: &Environment<'_>) {
-    for attempt in attempts.iter().filter(|attempt| !attempt.refusal.is_stranger()) {
+    for attempt in attempts.iter().filter(|attempt| attempt.refusal.is_news()) {
         let (reason, taken) = (list(std::slice::from_ref(attempt)), public_url(&taken.mirror.root));
         environment.report.event(Event::Warning {
             message: format!("{suite} is taken from {taken}, because another mirror failed:{reason}"),
@@ -252,6 +288,9 @@ fn fetch(mirror: &Mirror, suite: &str, environment: &Environment<'_>) -> Result<
     if let Some(bytes) = environment.memory.release(url.as_str()) {
         return Ok(Fetched { bytes, changed: None, validators: None });
     }
+    if let Some(reason) = environment.memory.failure(url.as_str()) {
+        return Err(Refusal::Fetch { reason, again: true });
+    }
     let known = environment.store.slot(url.as_str()).load();
     if environment.fetch.offline
         && url.scheme() != "file"
@@ -261,7 +300,9 @@ fn fetch(mirror: &Mirror, suite: &str, environment: &Environment<'_>) -> Result<
     }
     let validators = known.as_ref().map(|document| &document.validators);
     let got = environment.store.get(&url, validators, RELEASE_BYTES_MAX, environment.fetch, environment.report);
-    match (got.map_err(Refusal::Fetch)?, known) {
+    let remember =
+        |reason| Refusal::Fetch { reason: environment.memory.keep_failure(url.as_str(), reason), again: false };
+    match (got.map_err(|failure| remember(failure.reason))?, known) {
         (Document::New { bytes, validators, .. }, known) => {
             let changed = known.is_none_or(|known| known.bytes != bytes);
             Ok(Fetched { bytes, changed: Some(changed), validators: Some(validators) })
@@ -270,10 +311,6 @@ fn fetch(mirror: &Mirror, suite: &str, environment: &Environment<'_>) -> Result<
             Ok(Fetched { bytes, changed: Some(false), validators: None })
         }
         // A server that answers "not modified" to somebody who has nothing has nothing to give.
-        (Document::NotModified, None) => Err(Refusal::Fetch(FetchFailure {
-            name: format!("{suite} InRelease"),
-            url: public_url(&url),
-            reason: FailureReason::Gone { status: Some(304) },
-        })),
+        (Document::NotModified, None) => Err(remember(FailureReason::Gone { status: Some(304) })),
     }
 }

@@ -29,7 +29,8 @@ pub(crate) fn distribution(spec: &Spec) -> Distribution {
         return distribution.clone();
     }
     let is_debian = |distribution: &&Distribution| distribution.family == Family::Debian;
-    let model = spec.distributions.values().filter(is_debian).find(|distribution| distribution.mirror.is_some());
+    let says_where = |distribution: &&Distribution| distribution.mirror.is_some() || distribution.keyring.is_some();
+    let model = spec.distributions.values().filter(is_debian).find(says_where);
     Distribution {
         name: spec.factory.name.clone(),
         family: Family::Debian,

@@ -113,17 +113,15 @@ impl LockFailure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Mirror(error) => Some(error.hint().to_owned()),
-            Self::Indexes(IndexesError::Suite(error)) => Some(error.hint()),
+            Self::Indexes(error) => error.hint(),
             Self::Unsolvable { unsolvable, .. } => unsolvable.hint.clone(),
             Self::UnknownUpdate { nearest, .. } => {
                 let near = nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
                 near.or_else(|| Some("kiln lock --list shows what is locked".to_owned()))
             }
             Self::NoToolbox(_) => Some("run Kiln on amd64 or arm64".to_owned()),
-            Self::Indexes(IndexesError::Fetch(error)) => error.hint(),
-            Self::Indexes(IndexesError::Store(error)) => error.hint(),
             Self::Pin(error) => error.hint(),
-            Self::Indexes(_) | Self::Universe(_) => None,
+            Self::Universe(_) => None,
         }
     }
 }
