@@ -57,7 +57,8 @@ fn section(heading: &str, definition: &Value) -> String {
         text.push_str("\nIt has no keys.\n");
         return text;
     };
-    let required: Vec<&str> = definition["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> =
+        definition["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     text.push_str("\n| key | value | meaning |\n|---|---|---|\n");
     for (key, property) in properties {
         let name = if required.contains(&key.as_str()) { format!("**`{key}`**") } else { format!("`{key}`") };
