@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use kiln_debian::index::Index;
-use kiln_debian::universe::{Source, Universe};
+use kiln_debian::universe::{PackageId, Source, Universe};
 use kiln_model::digest::Hasher;
 use kiln_model::lock::{Lock, LockedIndex, SECURITY};
 
@@ -83,11 +83,20 @@ impl Archive {
 
     /// What apt may choose: the candidate of every name.
     pub(super) fn candidates(&self) -> Vec<Package> {
-        let candidates = self.names.iter().filter_map(|name| self.universe.candidate(name));
+        self.candidates_of(self.names.iter().map(String::as_str))
+    }
+
+    /// The candidates of these names and of the essential packages.
+    pub(super) fn with_essential(&self, names: &[String]) -> Vec<Package> {
+        self.candidates_of(self.universe.essential_names().into_iter().chain(names.iter().map(String::as_str)))
+    }
+
+    fn candidates_of<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Package> {
+        let candidates = names.filter_map(|name| self.universe.candidate(name));
         candidates.map(|package| self.package(package)).collect()
     }
 
-    pub(super) fn package(&self, package: kiln_debian::universe::PackageId) -> Package {
+    pub(super) fn package(&self, package: PackageId) -> Package {
         let stanza = self.universe.stanza(package);
         Package { name: stanza.name.to_owned(), version: stanza.version.to_owned() }
     }

@@ -51,7 +51,7 @@ pub(super) struct Configuration {
     kiln_us: Spread,
     apt_us: Spread,
     /// Sets that both refuse though dose knows an answer.
-    refused_wrongly: Vec<Vec<String>>,
+    refused_wrongly: Vec<String>,
     /// All comparisons that did not end with the same selection.
     remarkable: Vec<Case>,
     #[serde(skip)]
@@ -116,9 +116,10 @@ impl Configuration {
     pub(super) fn judge_refusals(&mut self, archive: &Archive, dose: &Dose<'_>) -> anyhow::Result<()> {
         let is_refused =
             |case: &&Case| case.kind != Kind::Provided && matches!(case.outcome, Outcome::BothRefuse { .. });
-        let refused: Vec<&[String]> = self.cases.iter().filter(is_refused).map(|case| case.names.as_slice()).collect();
+        let refused = self.cases.iter().filter(is_refused).map(|case| archive.with_essential(&case.names));
+        let refused: Vec<Vec<Package>> = refused.collect();
         let solvable = dose.solvable(&archive.candidates(), &refused)?;
-        self.refused_wrongly = solvable.into_iter().map(<[String]>::to_vec).collect();
+        self.refused_wrongly = solvable.into_iter().map(list).collect();
         Ok(())
     }
 
@@ -179,8 +180,8 @@ impl fmt::Display for Configuration {
         for case in &self.remarkable {
             describe(case, f)?;
         }
-        for names in &self.refused_wrongly {
-            writeln!(f, "  refused by both, though dose knows an answer: {}", names.join(" "))?;
+        for packages in &self.refused_wrongly {
+            writeln!(f, "  refused by both, though dose knows an answer: {packages}")?;
         }
         let Counts {
             sets,

@@ -36,24 +36,23 @@ impl<'a> Dose<'a> {
     /// `number` tells apart what is judged at the same time.
     pub(crate) fn judge(&self, packages: &BTreeSet<Package>, number: usize) -> anyhow::Result<Option<String>> {
         let mut text = String::new();
-        let mut relations = Vec::new();
         for package @ Package { name, version } in packages {
             let stanza = self.stanzas.get(&(name.as_str(), version.as_str()));
             let stanza = stanza.with_context(|| format!("find {package:?} in the indexes"))?;
             text.push_str(&format!("{stanza}\n\n"));
-            relations.push(format!("{name} (= {version})"));
         }
-        text.push_str(&self.whole(WHOLE, &relations));
+        text.push_str(&self.whole(WHOLE, packages));
         let verdict = self.ask(&text, &[WHOLE.to_owned()], number)?;
         Ok((!verdict.broken.is_empty()).then_some(verdict.explanation))
     }
 
-    /// Which of these sets of requests could be met by the `candidates`, of which there is one version of each name.
+    /// Which of these sets of packages could be installed by themselves and what they need of `candidates`, of which
+    /// there is one version of each name.
     pub(crate) fn solvable<'s>(
         &self,
         candidates: &[Package],
-        sets: &[&'s [String]],
-    ) -> anyhow::Result<Vec<&'s [String]>> {
+        sets: &'s [Vec<Package>],
+    ) -> anyhow::Result<Vec<&'s [Package]>> {
         if sets.is_empty() {
             return Ok(Vec::new());
         }
@@ -69,11 +68,14 @@ impl<'a> Dose<'a> {
         }
         let broken = self.ask(&text, &names, 0)?.broken;
         let solvable = names.iter().zip(sets).filter(|(name, _)| !broken.contains(*name));
-        Ok(solvable.map(|(_, set)| *set).collect())
+        Ok(solvable.map(|(_, set)| set.as_slice()).collect())
     }
 
-    fn whole(&self, name: &str, relations: &[String]) -> String {
-        let (architecture, relations) = (&self.architecture, relations.join(", "));
+    /// A package that depends on exactly these: a name alone could be answered by something that provides it.
+    fn whole<'p>(&self, name: &str, packages: impl IntoIterator<Item = &'p Package>) -> String {
+        let relation = |Package { name, version }: &Package| format!("{name} (= {version})");
+        let relations = packages.into_iter().map(relation).collect::<Vec<_>>().join(", ");
+        let architecture = &self.architecture;
         format!("Package: {name}\nVersion: 1\nArchitecture: {architecture}\nDepends: {relations}\n\n")
     }
 
