@@ -11,7 +11,7 @@ use kiln_model::spec::RequestKind;
 
 use super::figures::Figure;
 use super::measure::{Comparison, Pace, peak_memory, time};
-use crate::oracle::{Answer, Apt, Lists, Network, Package, Tree, Workshop, printed};
+use crate::oracle::{Answer, Apt, List, Network, Package, Tree, Workshop, printed};
 use crate::root;
 
 /// Both sides, ready.
@@ -194,7 +194,7 @@ fn prepare_apt(tree: &Tree, workshop: &Workshop, lock: &Lock, root: &Utf8Path) -
         Ok(mirror.trim_end_matches('/').to_owned())
     });
     let mirrors = mirrors.collect::<anyhow::Result<Vec<String>>>()?;
-    let lists = distribution.indexes.iter().zip(&mirrors).map(|(index, mirror)| Lists {
+    let lists = distribution.indexes.iter().zip(&mirrors).map(|(index, mirror)| List {
         mirror,
         suite: &index.suite,
         component: &index.component,

@@ -9,7 +9,7 @@ use kiln_model::digest::Hasher;
 use kiln_model::lock::{Lock, LockedIndex, SECURITY};
 
 use super::report::{IndexUsed, SuiteUsed};
-use crate::oracle::{Apt, Lists, Package, Tree, Workshop};
+use crate::oracle::{Apt, List, Package, Tree, Workshop};
 use crate::parallel;
 
 /// A suite with its updates and security.
@@ -61,14 +61,14 @@ impl Archive {
         self.indexes.iter().for_each(|index| hasher.update(index.release.as_bytes()));
         let root = workshop.current(&format!("root-{}", self.suite), &hasher.finish().to_string())?;
         let lists = self.indexes.iter().zip(&self.texts).map(|(index, text)| {
-            Ok(Lists {
+            Ok(List {
                 mirror: mirror(index),
                 suite: &index.suite,
                 component: &index.component,
                 content: Some((workshop.release(index)?, text)),
             })
         });
-        let lists = lists.collect::<anyhow::Result<Vec<Lists<'_>>>>()?;
+        let lists = lists.collect::<anyhow::Result<Vec<List<'_>>>>()?;
         let apt = Apt::new(tree, &root, self.universe.architecture(), &lists)?;
         // Before several ask at once, one has to fill apt's cache.
         apt.select(&[], false)?;

@@ -47,30 +47,35 @@ pub(super) enum Outcome {
     KilnRefuses { kiln: String },
 }
 
-/// Compares all sets; an error is a tool that failed, never a difference.
-pub(super) fn compare(
-    archive: &Archive,
-    apt: &Apt,
-    dose: &Dose<'_>,
-    sets: &[Set],
-    recommends: bool,
-) -> anyhow::Result<Vec<Case>> {
-    let numbered: Vec<(usize, &Set)> = sets.iter().enumerate().collect();
-    let cases = parallel::map(&numbered, |&(number, set)| {
+/// Who is asked, and who judges.
+pub(super) struct Sides<'a> {
+    pub(super) archive: &'a Archive,
+    pub(super) apt: &'a Apt,
+    pub(super) dose: &'a Dose<'a>,
+}
+
+impl Sides<'_> {
+    /// Compares all sets; an error is a tool that failed, never a difference.
+    pub(super) fn compare(&self, sets: &[Set], recommends: bool) -> anyhow::Result<Vec<Case>> {
+        let numbered: Vec<(usize, &Set)> = sets.iter().enumerate().collect();
+        let cases = parallel::map(&numbered, |&(number, set)| self.compare_one(number, set, recommends));
+        cases.into_iter().collect()
+    }
+
+    fn compare_one(&self, number: usize, set: &Set, recommends: bool) -> anyhow::Result<Case> {
         let started = Instant::now();
-        let (answer, complete) = ask_kiln(archive, set, recommends);
+        let (answer, complete) = ask_kiln(self.archive, set, recommends);
         let kiln_us = microseconds(started);
         let started = Instant::now();
-        let apt_answer = apt.select(&set.names, recommends)?;
+        let apt_answer = self.apt.select(&set.names, recommends)?;
         let apt_us = microseconds(started);
         let invalid = match &answer {
-            Answer::Selected(packages) => dose.judge(packages, number)?,
+            Answer::Selected(packages) => self.dose.judge(packages, number)?,
             Answer::Refused(_) => None,
         };
         let outcome = outcome(answer, apt_answer);
         Ok(Case { number, kind: set.kind, names: set.names.clone(), outcome, complete, invalid, kiln_us, apt_us })
-    });
-    cases.into_iter().collect()
+    }
 }
 
 /// Kiln's answer, and whether its complete engine gave it.

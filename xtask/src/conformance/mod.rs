@@ -20,9 +20,10 @@ use anyhow::bail;
 use camino::Utf8PathBuf;
 use fs_err as fs;
 
-use crate::oracle::{Apt, Dose, Network, Tree, Workshop};
+use crate::oracle::{Dose, Network, Workshop};
 use crate::{root, say};
 use archive::Archive;
+use compare::Sides;
 use report::{Configuration, Report};
 
 /// Arguments of `cargo xtask conformance`.
@@ -64,7 +65,11 @@ pub(crate) fn run(arguments: &Conformance) -> anyhow::Result<()> {
         let archive = Archive::load(&workshop, &lock, suite)?;
         let apt = archive.apt(&workshop, workshop.unpack(&lock, suite)?)?;
         report.suites.push(archive.describe(&apt));
-        report.configurations.extend(compare_suite(&archive, &apt, &judge, &workshop, arguments, sets)?);
+        let dose = Dose::new(judge.clone(), archive.universe.architecture(), &archive.texts, workshop.directory());
+        let sides = Sides { archive: &archive, apt: &apt, dose: &dose };
+        for recommends in [false, true] {
+            report.configurations.push(compare_configuration(&sides, arguments, sets, recommends)?);
+        }
         all_versions.extend(archive.versions());
     }
     say("comparing the order of versions with dpkg's");
@@ -73,29 +78,22 @@ pub(crate) fn run(arguments: &Conformance) -> anyhow::Result<()> {
     finish(&report, &workshop.directory().join("report.json"))
 }
 
-/// A suite without Recommends, and with them.
-fn compare_suite(
-    archive: &Archive,
-    apt: &Apt,
-    judge: &Tree,
-    workshop: &Workshop,
+/// A suite, without Recommends or with them.
+fn compare_configuration(
+    sides: &Sides<'_>,
     arguments: &Conformance,
-    sets: usize,
-) -> anyhow::Result<Vec<Configuration>> {
-    let dose = Dose::new(judge.clone(), archive.universe.architecture(), &archive.texts, workshop.directory().into());
-    let mut configurations = Vec::new();
-    for recommends in [false, true] {
-        say(&format!("comparing {sets} sets of {} with apt {}", archive.suite, apt.version));
-        let sets = draw::sets(archive, sets, &format!("{} {} {recommends}", arguments.seed, archive.suite));
-        let cases = compare::compare(archive, apt, &dose, &sets, recommends)?;
-        let mut configuration = Configuration::new(&archive.suite, recommends, cases);
-        if !arguments.quick {
-            configuration.judge_refusals(archive, &dose)?;
-        }
-        say(&configuration.to_string());
-        configurations.push(configuration);
+    count: usize,
+    recommends: bool,
+) -> anyhow::Result<Configuration> {
+    let Sides { archive, apt, dose } = sides;
+    say(&format!("comparing {count} sets of {} with apt {}", archive.suite, apt.version));
+    let sets = draw::sets(archive, count, &format!("{} {} {recommends}", arguments.seed, archive.suite));
+    let mut configuration = Configuration::new(&archive.suite, recommends, sides.compare(&sets, recommends)?);
+    if !arguments.quick {
+        configuration.judge_refusals(archive, dose)?;
     }
-    Ok(configurations)
+    say(&configuration.to_string());
+    Ok(configuration)
 }
 
 fn finish(report: &Report, path: &Utf8PathBuf) -> anyhow::Result<()> {

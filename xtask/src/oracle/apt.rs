@@ -37,7 +37,7 @@ pub(crate) enum Answer {
 }
 
 /// One suite as apt is to know it: a line of its sources, and the downloaded files if it is not to ask for them.
-pub(crate) struct Lists<'a> {
+pub(crate) struct List<'a> {
     /// The mirror's root, without a `/` at the end.
     pub(crate) mirror: &'a str,
     pub(crate) suite: &'a str,
@@ -70,7 +70,7 @@ const METHODS: &str = "usr/lib/apt/methods";
 
 impl Apt {
     /// Writes a clean root at `root` with these lists. One that is there already is used as it is.
-    pub(crate) fn new(tree: Tree, root: &Utf8Path, architecture: &str, lists: &[Lists<'_>]) -> anyhow::Result<Self> {
+    pub(crate) fn new(tree: Tree, root: &Utf8Path, architecture: &str, lists: &[List<'_>]) -> anyhow::Result<Self> {
         let configuration = root.join("apt.conf");
         if !configuration.exists() {
             write_root(root, &tree, architecture, lists)?;
@@ -109,14 +109,14 @@ impl Apt {
     }
 }
 
-fn write_root(root: &Utf8Path, tree: &Tree, architecture: &str, lists: &[Lists<'_>]) -> anyhow::Result<()> {
+fn write_root(root: &Utf8Path, tree: &Tree, architecture: &str, lists: &[List<'_>]) -> anyhow::Result<()> {
     for directory in DIRECTORIES {
         fs::create_dir_all(root.join(directory))?;
     }
     fs::write(root.join("var/lib/dpkg/status"), "")?;
     let keyring = tree.path(KEYRING);
     let mut sources = String::new();
-    for Lists { mirror, suite, component, content } in lists {
+    for List { mirror, suite, component, content } in lists {
         sources.push_str(&format!(
             "deb [signed-by={keyring}] {mirror} {suite} {component}
 "

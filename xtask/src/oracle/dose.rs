@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail};
-use camino::Utf8PathBuf;
+use camino::Utf8Path;
 use fs_err as fs;
 
 use super::{Package, Tree, output};
@@ -15,7 +15,7 @@ pub(crate) struct Dose<'a> {
     architecture: String,
     stanzas: BTreeMap<(&'a str, &'a str), &'a str>,
     /// Where its input is written.
-    directory: Utf8PathBuf,
+    directory: &'a Utf8Path,
 }
 
 /// The package that depends on all that is to be judged together.
@@ -23,7 +23,7 @@ const WHOLE: &str = "kiln-selection";
 
 impl<'a> Dose<'a> {
     /// Reads the texts of all indexes of a suite.
-    pub(crate) fn new(tree: Tree, architecture: &str, texts: &'a [String], directory: Utf8PathBuf) -> Self {
+    pub(crate) fn new(tree: Tree, architecture: &str, texts: &'a [String], directory: &'a Utf8Path) -> Self {
         let stanzas = texts.iter().flat_map(|text| text.split("\n\n")).filter_map(|stanza| {
             let stanza = stanza.trim();
             Some(((field(stanza, "Package")?, field(stanza, "Version")?), stanza))

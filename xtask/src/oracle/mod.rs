@@ -12,7 +12,7 @@ mod dose;
 mod tree;
 mod workshop;
 
-pub(crate) use apt::{Answer, Apt, Lists, Package};
+pub(crate) use apt::{Answer, Apt, List, Package};
 pub(crate) use dose::Dose;
 pub(crate) use tree::Tree;
 pub(crate) use workshop::{Network, Workshop};
