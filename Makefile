@@ -39,7 +39,9 @@ conformance: need-cargo need-cc ## Compare selections with apt's on hundreds of 
 
 fuzz: need-cargo need-cargo-fuzz ## Fuzz each parser for FUZZ_SECONDS (60)
 	@for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
-		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		mkdir -p fuzz/corpus/$$target; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
 # What to say where a program is missing.
