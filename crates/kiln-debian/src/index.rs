@@ -578,10 +578,11 @@ impl<'a> StanzaReader<'a> {
     }
 
     fn stanza(&self, is_all: bool, file: Option<File<'a>>) -> Result<Stanza<'a>, IndexError> {
+        let version = self.version()?;
         let file = file.map_or_else(|| self.file(), Ok)?;
         let stanza = Stanza {
             name: self.name,
-            version: self.version()?,
+            version,
             is_all,
             multi_arch: MultiArch::parse(self.text("Multi-Arch")?),
             is_essential: self.text("Essential")? == "yes",
@@ -911,4 +912,261 @@ fn read_u32(bytes: &[u8], start: usize) -> Option<u32> {
 /// Kiln runs on 32 bits or more, where this loses nothing.
 fn to_usize(number: u32) -> usize {
     number as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    /// A stanza with what every stanza has, and `fields`, one a line; those named there replace the usual ones.
+    fn stanza(name: &str, version: &str, fields: &str) -> String {
+        let usual = [
+            ("Architecture", "amd64".to_owned()),
+            ("Filename", format!("pool/main/{name}_{version}.deb")),
+            ("Size", "7".to_owned()),
+            ("SHA256", DIGEST.to_owned()),
+        ];
+        let absent = |(field, _): &&(&str, String)| !fields.lines().any(|line| line.starts_with(&format!("{field}:")));
+        let usual: String = usual.iter().filter(absent).map(|(field, value)| format!("{field}: {value}\n")).collect();
+        format!("Package: {name}\nVersion: {version}\n{usual}{fields}\n\n")
+    }
+
+    fn load(text: &str) -> Index {
+        Index::load(Index::build(text.as_bytes(), "amd64").unwrap()).unwrap()
+    }
+
+    fn versions<'a>(index: &'a Index, name: &str) -> Vec<&'a str> {
+        index.versions_of(name).map(|place| index.stanza(place).unwrap().version).collect()
+    }
+
+    #[test]
+    fn fields_are_read_back() {
+        let fields = "Architecture: all\nMulti-Arch: foreign\nEssential: yes\nProtected: yes\nPriority: required\n\
+                      Source: src (1.0)\nSection: net\nInstalled-Size: 99\nPre-Depends: p\nDepends: d1,\n d2\n\
+                      Recommends: r\nConflicts: c\nBreaks: b (<< 1)\nProvides: v (= 2)\nReplaces: b";
+        let index = load(&stanza("x", "1.0-1", fields));
+        let expected = Stanza {
+            name: "x",
+            version: "1.0-1",
+            is_all: true,
+            multi_arch: MultiArch::Foreign,
+            is_essential: true,
+            is_important: true,
+            priority: Priority::Required,
+            sha256: DIGEST.parse().unwrap(),
+            size_bytes: 7,
+            installed_size_kib: 99,
+            source: "src (1.0)",
+            section: "net",
+            mention: 0,
+            filename: "pool/main/x_1.0-1.deb",
+            pre_depends: "p",
+            depends: "d1,\n d2",
+            recommends: "r",
+            conflicts: "c",
+            breaks: "b (<< 1)",
+            provides: "v (= 2)",
+            replaces: "b",
+        };
+        assert_eq!(index.stanza(0), Some(expected));
+        assert_eq!(index.stanza(1), None);
+        assert_eq!(index.architecture(), "amd64");
+        assert_eq!(index.essential().collect::<Vec<_>>(), [0]);
+    }
+
+    #[test]
+    fn source_package() {
+        let check = |field: &str, name: &str, version: &str| {
+            let index = load(&stanza("x", "2-1+b1", field));
+            let stanza = index.stanza(0).unwrap();
+            assert_eq!((stanza.source_name(), stanza.source_version()), (name, version));
+        };
+        check("Section: net", "x", "2-1+b1");
+        check("Source: y", "y", "2-1+b1");
+        check("Source: y (2-1)", "y", "2-1");
+    }
+
+    #[test]
+    fn versions_come_newest_first() {
+        let text: String = [("b", "1"), ("a", "1.0"), ("a", "1.10"), ("a", "1.9"), ("c", "1"), ("a", "1.0~rc1")]
+            .iter()
+            .map(|(name, version)| stanza(name, version, ""))
+            .collect();
+        let index = load(&text);
+        assert_eq!(versions(&index, "a"), ["1.10", "1.9", "1.0", "1.0~rc1"]);
+        assert_eq!(versions(&index, "b"), ["1"]);
+        assert_eq!(versions(&index, "aa"), [""; 0]);
+        assert_eq!(index.names().collect::<Vec<_>>(), ["a", "a", "a", "a", "b", "c"]);
+    }
+
+    #[test]
+    fn same_version_twice_counts_once() {
+        let index = load(&(stanza("a", "1", "Section: first") + &stanza("a", "1", "Section: second")));
+        assert_eq!(index.len(), 1);
+        assert_eq!(index.stanza(0).unwrap().section, "first");
+    }
+
+    #[test]
+    fn providers() {
+        let text = stanza("b", "1", "Provides: v, w (= 3)")
+            + &stanza("a", "1", "Provides: v (= 2), v (>> 1), v:any\nDepends: z");
+        let index = load(&text);
+        let providers = |name: &str| {
+            let shown = |provider: Provider<'_>| {
+                format!("{}{:?}", index.stanza(provider.place).unwrap().name, provider.version)
+            };
+            index.providers_of(name).map(shown).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(providers("v"), "aSome(\"2\") bNone");
+        assert_eq!(providers("w"), "bSome(\"3\")");
+        assert_eq!(providers("z"), "");
+        assert_eq!(index.provided_names().collect::<Vec<_>>(), ["v", "v", "w"]);
+    }
+
+    #[test]
+    fn names_are_numbered_as_they_are_first_mentioned() {
+        let index = load(
+            &(stanza("b", "1", "Suggests: c\nDepends: d:any")
+                + &stanza("a", "1", "")
+                + &stanza("c", "1", "")
+                + &stanza("d", "1", "")),
+        );
+        let mentions: Vec<_> =
+            (0..4).map(|place| index.stanza(place).unwrap()).map(|stanza| (stanza.name, stanza.mention)).collect();
+        assert_eq!(mentions, [("a", 2), ("b", 0), ("c", 1), ("d", 3)]);
+    }
+
+    #[test]
+    fn other_architectures_are_left_out_unread() {
+        let index = load(&(stanza("a", "1", "Architecture: arm64\nSize: x") + &stanza("b", "1", "Architecture: all")));
+        assert_eq!(index.names().collect::<Vec<_>>(), ["b"]);
+    }
+
+    /// The error, and its cause where it has one.
+    #[track_caller]
+    fn fail(text: &str, expected: &str) {
+        use std::error::Error as _;
+        let error = Index::build(text.as_bytes(), "amd64").unwrap_err();
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        assert_eq!(format!("{error}{cause}"), expected);
+    }
+
+    #[test]
+    fn errors_name_line_and_package() {
+        let good = stanza("a", "1", "");
+        fail(&(good + "Package: b\nArchitecture: all\n"), "line 9: package `b` has no field `Version`");
+        fail("Version: 1\n", "line 1: package `` has no field `Package`");
+        fail("Package: a/b\n", "line 1: package ``: field `Package` is `a/b`, expected letters, digits and `-+._`");
+        fail(
+            &stanza("a", "1:", ""),
+            "line 1: package `a`: `1:` is not a Debian version number: nothing stands before the revision",
+        );
+        fail(&stanza("a", "1", "Size: -1"), "line 1: package `a`: field `Size` is `-1`, expected a number of bytes");
+        fail(
+            &stanza("a", "1", "SHA256: 12"),
+            "line 1: package `a`: field `SHA256` is `12`, expected 64 hexadecimal digits",
+        );
+        fail(
+            &stanza("a", "1", "Installed-Size: x"),
+            "line 1: package `a`: field `Installed-Size` is `x`, expected a number of KiB",
+        );
+        fail(
+            &stanza("a", "1", "Depends: b (= 1"),
+            "line 1: package `a`: parse field `Depends`: `b (= 1`: expected `(operator version)` after the name",
+        );
+        fail("Package: a\nnonsense\n", "parse index: line 2: expected `Name: value`, found `nonsense`");
+    }
+
+    #[test]
+    fn paths_stay_below_the_root() {
+        for path in ["/etc/passwd", "pool/../../x", "..", "./x", "pool//x", "pool/x/", "pool\\x", "pool/\u{7}x"] {
+            let expected = "a plain path below the repository's root";
+            fail(
+                &stanza("a", "1", &format!("Filename: {path}")),
+                &format!("line 1: package `a`: field `Filename` is `{path}`, expected {expected}"),
+            );
+        }
+        assert!(Index::build(stanza("a", "1", "Filename: pool/a%3a1~b+c_1.deb").as_bytes(), "amd64").is_ok());
+    }
+
+    #[test]
+    fn failing_reader_is_an_error() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("broken"))
+            }
+        }
+        assert!(matches!(Index::build(Failing, "amd64"), Err(IndexError::Read { .. })));
+    }
+
+    fn blob() -> Vec<u8> {
+        let text = stanza("b", "1", "Provides: v, w (= 3)\nEssential: yes") + &stanza("a", "1", "Depends: v");
+        Index::build(text.as_bytes(), "amd64").unwrap()
+    }
+
+    #[test]
+    fn other_formats_are_refused() {
+        for bytes in [Vec::new(), b"KILNIDX0".to_vec(), MAGIC.to_vec(), [MAGIC, &[0; 40][..]].concat()] {
+            assert!(matches!(Index::load(bytes), Err(IndexError::Damaged { .. })));
+        }
+        let blob = blob();
+        for length in 0..blob.len() {
+            assert!(Index::load(blob[..length].to_vec()).is_err(), "the first {length} bytes");
+        }
+    }
+
+    #[test]
+    fn empty_index_is_an_index() {
+        let index = load("");
+        assert!(index.is_empty());
+        assert_eq!(versions(&index, "a"), [""; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_blobs_are_refused_or_read(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+            let mut bytes = blob();
+            for (place, byte) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            if let Ok(index) = Index::load(bytes) {
+                for place in 0..index.len() {
+                    prop_assert!(index.stanza(place).is_some());
+                }
+                for name in ["a", "b", "v", "w"] {
+                    index.versions_of(name).for_each(|place| assert!(index.stanza(place).is_some()));
+                    index.providers_of(name).for_each(|provider| assert!(index.stanza(provider.place).is_some()));
+                }
+                prop_assert!(index.essential().all(|place| index.stanza(place).is_some()));
+                prop_assert!(index.names().count() + index.provided_names().count() < 10);
+            }
+        }
+
+        #[test]
+        fn order_of_stanzas_is_of_no_account_but_for_mentions(names in prop::collection::btree_set("[a-c]{1,2}", 1..6), turn in any::<prop::sample::Index>()) {
+            let mut stanzas: Vec<String> = names.iter().map(|name| stanza(name, "1", "Provides: v")).collect();
+            let one = load(&stanzas.concat());
+            let turn = turn.index(stanzas.len());
+            stanzas.rotate_left(turn);
+            let other = load(&stanzas.concat());
+            let shown = |index: &Index| (0..index.len()).map(|place| Stanza { mention: 0, ..index.stanza(place).unwrap() }).map(|stanza| format!("{stanza:?}")).collect::<Vec<_>>();
+            prop_assert_eq!(shown(&one), shown(&other));
+            prop_assert!(one.providers_of("v").eq(other.providers_of("v")));
+        }
+
+        #[test]
+        fn numbers_are_read_back(number in any::<u64>()) {
+            let mut bytes = Vec::new();
+            put_number(&mut bytes, number);
+            prop_assert_eq!(take_number(&mut &bytes[..]), Some(number));
+        }
+    }
 }

@@ -8,6 +8,8 @@
 //! - [`release`]: what a suite says about itself, and the digests of its indexes.
 //! - [`sources`]: the mirrors and keys that a host's apt is configured for.
 //! - [`deb`]: one package: its control file, its scripts, its data as a stream.
+//! - [`relation`]: what packages demand of each other; [`index`]: `Packages`, parsed once and read where it lies.
+//! - [`universe`]: all indexes as one, with apt's rules of preference; [`solve`]: which packages; [`order`]: when.
 //!
 //! Architecture invariant: this crate is pure. It opens no file and knows no clock, environment, network or random
 //! source; callers pass text, bytes, readers and `now`. Whatever the bytes are, it answers with a value or an error.

@@ -5,7 +5,7 @@
 //! it depends on is in the same wave before it, or earlier.
 //!
 //! 1. Each or-group becomes an edge to the first of its alternatives that is there; none, if the base satisfies it.
-//! 2. Packages that depend on each other in a circle become one unit ([`units`]).
+//! 2. Packages that depend on each other in a circle become one unit.
 //! 3. A unit's wave is the first that what it depends on allows. The essential packages and what they depend on are the
 //!    first wave of a bootstrap: they are unpacked together before anything can run, so that their pre-dependencies are
 //!    met by the order within the wave.

@@ -280,7 +280,7 @@ impl Universe {
         targets
     }
 
-    /// Providers of what `relation` names, the best first: essential, important, then by priority, then by name.
+    /// Providers of what `relation` names, the best first.
     fn providers_among<'u>(&'u self, relation: &Relation<'u>, preference: &impl Preference<'u>) -> Vec<PackageId> {
         let mut found: Vec<(Rank, PackageId)> = Vec::new();
         for (package, provided_version) in self.providers(relation.name) {

@@ -195,15 +195,15 @@ impl<'u> Choices<'u> {
         hit
     }
 
-    /// The locked packages that still exist, and the base.
-    pub(super) fn locked_packages(&self) -> Vec<PackageId> {
+    /// The base and those locked packages that still exist; nothing where none is locked.
+    pub(super) fn locked_packages(&self) -> Option<Vec<PackageId>> {
         let locked = self.request.locked.iter().filter(|(name, _)| !self.base.contains_key(name.as_str()));
         let found = locked.filter_map(|(name, version)| {
             let first = self.offered(name).first().copied()?;
             (self.universe.stanza(first).version == version).then_some(first)
         });
         let found: Vec<PackageId> = found.collect();
-        if found.is_empty() { found } else { self.base.values().copied().chain(found).collect() }
+        (!found.is_empty()).then(|| self.base.values().copied().chain(found).collect())
     }
 
     /// What must be there: the base, the essential packages, then what is wanted, in the order written.

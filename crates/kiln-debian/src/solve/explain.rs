@@ -130,11 +130,15 @@ fn label(root: &Root) -> Option<usize> {
 
 /// Those of `involved` without any one of which there would be an answer; if there is none such, all of them.
 fn to_blame(universe: &Universe, request: &Request, breadth: Breadth, involved: BTreeSet<usize>) -> Vec<usize> {
-    let would_help = |&label: &usize| {
+    // A request that leaves out the version that another needs takes part in no step of the proof.
+    let constrained = request.wanted.iter().filter(|wanted| wanted.constraint.is_some()).map(|wanted| wanted.label);
+    let suspects: BTreeSet<usize> = involved.iter().copied().chain(constrained).collect();
+    let would_help = |label: &usize| {
+        let label = *label;
         let wanted = request.wanted.iter().filter(|wanted| wanted.label != label).cloned().collect();
         is_solvable(universe, &Request { wanted, ..request.clone() }, breadth)
     };
-    let helpful: Vec<usize> = involved.iter().copied().take(BLAMED_MAX).filter(would_help).collect();
+    let helpful: Vec<usize> = suspects.into_iter().take(BLAMED_MAX).filter(would_help).collect();
     if helpful.is_empty() { involved.into_iter().collect() } else { helpful }
 }
 

@@ -5,13 +5,14 @@
 //!    targets are tried in order of preference. A target that cannot be beside something selected is skipped; one
 //!    whose own dependencies fail is taken back, with all that it brought, and the next is tried.
 //! 3. Protection spreads from a protected package over the dependencies that have exactly one target.
-//! 4. Where a dependency has exactly one target and nothing protected is in its way, what is in the way is evicted.
+//! 4. Where a dependency has exactly one target and nothing protected is in its way, what is in the way is evicted; it
+//!    may come back once.
 //! 5. At the end, what lost a dependency by an eviction is dropped, unless it is protected.
 //!
 //! This is no search: it may be stuck where an answer exists, and after an eviction its answer may be none. The caller
 //! verifies it and has another engine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::choices::{Choices, Dependency, Package, Root};
@@ -21,6 +22,11 @@ use crate::universe::PackageId;
 /// How far dependencies are followed before the greedy way gives up, as apt does at some depth too; the deepest way
 /// through Debian's archive is below 200. It bounds the stack.
 const DEPTH_MAX: usize = 400;
+/// How many packages are tried before it gives up: where each failure has alternatives, the number of ways to fail
+/// doubles with each. A thousand packages at once take fewer than ten thousand.
+const ATTEMPTS_MAX: usize = 30_000;
+/// How often a package may be evicted; else two that have no alternative would evict each other for ever.
+const EVICTIONS_MAX: usize = 2;
 
 /// Selects everything the roots need; where it is stuck, what was selected until then.
 pub(super) fn solve(choices: &Choices<'_>, roots: &[Root]) -> Result<Vec<PackageId>, Vec<PackageId>> {
@@ -51,6 +57,9 @@ struct Greedy<'a, 'u> {
     choices: &'a Choices<'u>,
     selected: Selected<'u>,
     protected: BTreeSet<PackageId>,
+    /// How often each was evicted.
+    evictions: BTreeMap<PackageId, usize>,
+    attempts: usize,
     /// What was selected, in that order, to be taken back.
     trail: Vec<PackageId>,
     /// Whether something selected may be given up for what has no alternative.
@@ -68,7 +77,15 @@ enum Strength {
 
 impl<'a, 'u> Greedy<'a, 'u> {
     fn new(choices: &'a Choices<'u>, evicts: bool) -> Self {
-        Self { choices, selected: Selected::default(), protected: BTreeSet::new(), trail: Vec::new(), evicts }
+        Self {
+            choices,
+            selected: Selected::default(),
+            protected: BTreeSet::new(),
+            evictions: BTreeMap::new(),
+            attempts: 0,
+            trail: Vec::new(),
+            evicts,
+        }
     }
 
     fn packages(&self) -> Vec<PackageId> {
@@ -124,7 +141,8 @@ impl<'a, 'u> Greedy<'a, 'u> {
     fn attempt(&mut self, target: PackageId, is_only: bool, strength: Strength, depth: usize) -> bool {
         let may_evict = is_only && self.evicts;
         let mark = self.trail.len();
-        if !self.make_room(target, may_evict) {
+        self.attempts += 1;
+        if self.attempts > ATTEMPTS_MAX || !self.may_come_back(target) || !self.make_room(target, may_evict) {
             return false;
         }
         self.select(target);
@@ -138,11 +156,16 @@ impl<'a, 'u> Greedy<'a, 'u> {
         false
     }
 
+    fn may_come_back(&self, target: PackageId) -> bool {
+        self.evictions.get(&target).is_none_or(|&evictions| evictions < EVICTIONS_MAX)
+    }
+
     fn make_room(&mut self, target: PackageId, may_evict: bool) -> bool {
         let in_the_way = self.selected.in_the_way_of(&self.choices.package(target));
         let free = in_the_way.is_empty() || may_evict && in_the_way.iter().all(|other| !self.protected.contains(other));
         if free {
-            in_the_way.into_iter().for_each(|other| self.selected.remove(other));
+            in_the_way.iter().for_each(|&other| self.selected.remove(other));
+            in_the_way.into_iter().for_each(|other| *self.evictions.entry(other).or_default() += 1);
         }
         free
     }

@@ -1,12 +1,13 @@
 //! Chooses the packages of an image.
 //!
-//! 1. [`choices`]: what may be chosen at all for this request: one version a name, or all where versions are pinned.
-//! 2. [`greedy`]: apt's classic way, depth first, the first alternative that works. Its answer is what every user of
+//! 0. A lock that still is an answer is kept.
+//! 1. `choices`: what may be chosen at all for this request: one version a name, or all where versions are pinned.
+//! 2. `greedy`: apt's classic way, depth first, the first alternative that works. Its answer is what every user of
 //!    Debian would get, so it is taken whenever there is one.
-//! 3. [`complete`]: a SAT solver, where the greedy way is stuck; it finds an answer if there is one.
-//! 4. [`reach`]: what is not needed by any request is dropped, and every package learns why it is there.
+//! 3. `complete`: a SAT solver, where the greedy way is stuck; it finds an answer if there is one.
+//! 4. `reach`: what is not needed by any request is dropped, and every package learns why it is there.
 //! 5. [`verify`]: whatever was chosen is checked, by rules written a second time.
-//! 6. [`explain`]: where there is no answer, [`propagate`] finds a short proof of that, and [`story`] tells it.
+//! 6. `explain`: where there is no answer, `propagate` finds a short proof of that, and `story` tells it.
 //!
 //! The answer depends on the universe and the request alone: there is no randomness and no order but the names'.
 //! `Replaces` has no part in it: it only says which files may be overwritten. Recommended packages are taken where
@@ -22,7 +23,7 @@ mod selected;
 mod story;
 mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub use explain::{Unsolvable, UnsolvableKind};
 pub use verify::{Violation, verify};
@@ -31,6 +32,9 @@ use crate::index::RelationField;
 use crate::relation::Operator;
 use crate::universe::{PackageId, Universe};
 use choices::{Breadth, Choices, Root};
+
+/// How often an answer is solved again with itself as the lock until it stays; in practice once or never.
+const ROUNDS_MAX: usize = 5;
 
 /// What an image must contain.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +82,8 @@ pub enum Engine {
     Greedy,
     /// The SAT solver.
     Complete,
+    /// Neither: the lock is still an answer.
+    Kept,
 }
 
 /// What brought a package in.
@@ -104,41 +110,82 @@ pub enum Why {
 }
 
 impl Engine {
-    /// Its name in the lock, with a version that is raised when it may choose otherwise.
+    /// Its name, with a version that is raised when it may choose otherwise.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Greedy => "apt-classic/1",
             Self::Complete => "resolvo/1",
+            Self::Kept => "kept",
         }
     }
 }
 
 /// Chooses the packages that satisfy a request.
 ///
+/// A lock that still is an answer is the answer, whatever the indexes offer since. What is chosen anew is such that,
+/// once locked, it stays.
+///
 /// # Errors
 /// When there is no such choice: why not, and which requests are to blame.
 pub fn solve(universe: &Universe, request: &Request) -> Result<Selection, Unsolvable> {
+    if let Some(kept) = keep_locked(universe, request) {
+        return Ok(kept);
+    }
+    let selection = choose(universe, request)?;
+    // Without recommended packages it does, being verified and without superfluous packages.
+    Ok(if request.recommends { steady(universe, request, selection) } else { selection })
+}
+
+/// Chooses again, with the answer as the lock, until it stays.
+fn steady(universe: &Universe, request: &Request, mut selection: Selection) -> Selection {
+    for _ in 0..ROUNDS_MAX {
+        let again = Request { locked: as_lock(universe, &selection), ..request.clone() };
+        if keep_locked(universe, &again).is_some() {
+            break;
+        }
+        match choose(universe, &again) {
+            Ok(next) if next.packages != selection.packages => selection = next,
+            _ => break,
+        }
+    }
+    selection
+}
+
+/// The locked packages, if just they are an answer.
+fn keep_locked(universe: &Universe, request: &Request) -> Option<Selection> {
+    let choices = Choices::new(universe, request, Breadth::Candidates);
+    let mut locked = choices.locked_packages()?;
+    let kept = settle(&choices, &choices.roots().ok()?, &locked, Engine::Kept)?;
+    locked.sort_by_key(|&package| universe.name(package));
+    (kept.packages == locked).then_some(kept)
+}
+
+fn as_lock(universe: &Universe, selection: &Selection) -> BTreeMap<String, String> {
+    let exact = |&package: &PackageId| {
+        let stanza = universe.stanza(package);
+        (stanza.name.to_owned(), stanza.version.to_owned())
+    };
+    selection.packages.iter().map(exact).collect()
+}
+
+fn choose(universe: &Universe, request: &Request) -> Result<Selection, Unsolvable> {
+    let choices = Choices::new(universe, request, Breadth::Candidates);
+    let roots = choices.roots()?;
+    let picked = match greedy::solve(&choices, &roots) {
+        Ok(packages) => match settle(&choices, &roots, &packages, Engine::Greedy) {
+            Some(selection) => return Ok(selection),
+            None => packages,
+        },
+        Err(picked) => picked,
+    };
     let breadth = if versions_matter(universe, request) { Breadth::AllVersions } else { Breadth::Candidates };
-    let candidates = Choices::new(universe, request, Breadth::Candidates);
-    let roots = candidates.roots()?;
-    let attempt = greedy::solve(&candidates, &roots);
-    if let Ok(packages) = &attempt
-        && let Some(selection) = settle(&candidates, &roots, packages, Engine::Greedy)
-    {
-        return Ok(selection);
-    }
-    if let Some(selection) = keep_locked(&candidates, &roots) {
-        return Ok(selection);
-    }
-    let picked = attempt.unwrap_or_else(|picked| picked);
     let choices = Choices::new(universe, request, breadth);
     let roots = choices.roots()?;
-    let found = complete::solve(&choices, &roots, &preferences(&candidates, picked))
+    let preferred = choices.locked_packages().unwrap_or(picked).into_iter().collect();
+    let found = complete::solve(&choices, &roots, &preferred)
         .and_then(|packages| settle(&choices, &roots, &packages, Engine::Complete));
-    found
-        .map(|selection| steady(universe, request, selection))
-        .ok_or_else(|| explain::explain(universe, request, breadth))
+    found.ok_or_else(|| explain::explain(universe, request, breadth))
 }
 
 /// Whether a request may need another version than the candidate: apt would give up where we need not.
@@ -150,7 +197,7 @@ fn versions_matter(universe: &Universe, request: &Request) -> bool {
 /// Adds what is recommended, drops what is not needed, says why the rest is there; nothing if it does not verify.
 fn settle(choices: &Choices<'_>, roots: &[Root], packages: &[PackageId], engine: Engine) -> Option<Selection> {
     let packages = match engine {
-        Engine::Complete if choices.request().recommends => greedy::add_recommended(choices, packages),
+        Engine::Complete | Engine::Kept if choices.request().recommends => greedy::add_recommended(choices, packages),
         _ => packages.to_vec(),
     };
     let why = reach::reach(choices, roots, &packages);
@@ -158,34 +205,4 @@ fn settle(choices: &Choices<'_>, roots: &[Root], packages: &[PackageId], engine:
     packages.sort_by_key(|&package| choices.universe().name(package));
     let sound = verify(choices.universe(), &packages, choices.request()).is_empty();
     sound.then_some(Selection { packages, engine, why })
-}
-
-/// The locked packages themselves, where they still are an answer: a lock that the complete engine found stays as it
-/// is while nothing that it depends on changes.
-fn keep_locked(choices: &Choices<'_>, roots: &[Root]) -> Option<Selection> {
-    let locked = choices.locked_packages();
-    if locked.is_empty() {
-        return None;
-    }
-    settle(choices, roots, &locked, Engine::Complete)
-}
-
-/// What the complete engine tries first among alternatives: what the greedy one picked, or else what is locked.
-fn preferences(choices: &Choices<'_>, picked: Vec<PackageId>) -> BTreeSet<PackageId> {
-    let locked = choices.locked_packages();
-    if locked.is_empty() { picked.into_iter().collect() } else { locked.into_iter().collect() }
-}
-
-/// Solves once more with the answer as lock, so that the next solve, which starts from that lock, ends there too.
-fn steady(universe: &Universe, request: &Request, selection: Selection) -> Selection {
-    let locked = selection.packages.iter().map(|&package| {
-        let stanza = universe.stanza(package);
-        (stanza.name.to_owned(), stanza.version.to_owned())
-    });
-    let again = Request { locked: locked.collect(), ..request.clone() };
-    let choices = Choices::new(universe, &again, Breadth::Candidates);
-    let Ok(roots) = choices.roots() else { return selection };
-    let settled =
-        greedy::solve(&choices, &roots).ok().and_then(|packages| settle(&choices, &roots, &packages, Engine::Greedy));
-    settled.map_or(selection, |settled| Selection { engine: Engine::Complete, ..settled })
 }

@@ -8,6 +8,7 @@
 //!
 //! Facts are found breadth first, so that the proof is short. It is no search: a proof may exist and not be found.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -205,9 +206,10 @@ impl Facts {
     }
 
     fn check_root(&mut self, web: &Web<'_, '_>, number: usize) -> Option<End> {
-        match *self.left_of(&web.roots[number].targets) {
-            [] => Some(End::Root(number)),
-            [only] => self.force(only, Cause::Root(number)),
+        let targets = &web.roots[number].targets;
+        match (&*self.left_of(targets), &**targets) {
+            (&[only], _) | ([], &[only]) => self.force(only, Cause::Root(number)),
+            ([], _) => Some(End::Root(number)),
             _ => None,
         }
     }
@@ -231,8 +233,8 @@ impl Facts {
     }
 
     fn force(&mut self, package: PackageId, cause: Cause) -> Option<End> {
-        if !self.forced.contains_key(&package) {
-            self.forced.insert(package, cause);
+        if let Entry::Vacant(unknown) = self.forced.entry(package) {
+            unknown.insert(cause);
             self.order.push(package);
             self.open.push_back(Fact::Forced(package));
         }
@@ -240,8 +242,8 @@ impl Facts {
     }
 
     fn forbid(&mut self, package: PackageId, obstacle: impl FnOnce() -> Obstacle) -> Option<End> {
-        if !self.impossible.contains_key(&package) {
-            self.impossible.insert(package, obstacle());
+        if let Entry::Vacant(unknown) = self.impossible.entry(package) {
+            unknown.insert(obstacle());
             self.open.push_back(Fact::Impossible(package));
         }
         self.forced.contains_key(&package).then_some(End::Package(package))
@@ -288,83 +290,80 @@ impl Facts {
 impl Proof {
     /// The roots that the proof rests on.
     pub(super) fn roots(&self, choices: &Choices<'_>, roots: &[Root]) -> BTreeSet<usize> {
-        let mut walk =
-            Walk { choices, found: BTreeSet::new(), seen_forced: BTreeSet::new(), seen_impossible: BTreeSet::new() };
-        match self.end {
-            End::Package(package) => {
-                walk.forced(&self.facts, package);
-                walk.impossible(&self.facts, package);
-            }
-            End::Root(number) => {
-                walk.found.insert(number);
-                roots[number].targets.iter().for_each(|&target| walk.impossible(&self.facts, target));
+        let mut found = BTreeSet::new();
+        let mut seen: BTreeSet<*const Self> = BTreeSet::new();
+        let mut open: Vec<Rc<Self>> = Vec::new();
+        Walk::new(choices, &self.facts).back_from(self.end, roots, &mut found, &mut open);
+        while let Some(proof) = open.pop() {
+            if seen.insert(Rc::as_ptr(&proof)) {
+                Walk::new(choices, &proof.facts).back_from(proof.end, roots, &mut found, &mut open);
             }
         }
-        walk.found
+        found
     }
 }
 
-/// Goes back from a conclusion to the roots it rests on.
+/// Goes back from a contradiction to the roots it rests on, and to the proofs about assumptions.
 struct Walk<'a, 'u> {
     choices: &'a Choices<'u>,
-    found: BTreeSet<usize>,
-    seen_forced: BTreeSet<PackageId>,
-    seen_impossible: BTreeSet<PackageId>,
+    facts: &'a Facts,
+    /// Whether something is forced, or impossible.
+    open: Vec<(PackageId, bool)>,
 }
 
-impl Walk<'_, '_> {
-    fn forced(&mut self, facts: &Facts, start: PackageId) {
-        self.follow(facts, vec![(start, true)]);
+impl<'a, 'u> Walk<'a, 'u> {
+    fn new(choices: &'a Choices<'u>, facts: &'a Facts) -> Self {
+        Self { choices, facts, open: Vec::new() }
     }
 
-    fn impossible(&mut self, facts: &Facts, start: PackageId) {
-        self.follow(facts, vec![(start, false)]);
-    }
-
-    fn follow(&mut self, facts: &Facts, mut open: Vec<(PackageId, bool)>) {
-        while let Some((package, is_forced)) = open.pop() {
-            let seen = if is_forced { &mut self.seen_forced } else { &mut self.seen_impossible };
-            if !seen.insert(package) {
+    fn back_from(mut self, end: End, roots: &[Root], found: &mut BTreeSet<usize>, proofs: &mut Vec<Rc<Proof>>) {
+        match end {
+            End::Package(package) => self.open.extend([(package, true), (package, false)]),
+            End::Root(number) => {
+                found.insert(number);
+                self.open.extend(roots[number].targets.iter().map(|&target| (target, false)));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        while let Some((package, is_forced)) = self.open.pop() {
+            if !seen.insert((package, is_forced)) {
                 continue;
             }
             if is_forced {
-                self.follow_cause(facts, package, &mut open);
+                found.extend(self.follow_cause(package));
             } else {
-                self.follow_obstacle(facts, package, &mut open);
+                proofs.extend(self.follow_obstacle(package));
             }
         }
     }
 
-    fn follow_cause(&mut self, facts: &Facts, package: PackageId, open: &mut Vec<(PackageId, bool)>) {
-        match facts.forced.get(&package) {
-            Some(Cause::Root(number)) => {
-                self.found.insert(*number);
+    /// The root, if it is what forces the package.
+    fn follow_cause(&mut self, package: PackageId) -> Option<usize> {
+        match *self.facts.forced.get(&package)? {
+            Cause::Root(number) => Some(number),
+            Cause::Needed { by, dependency } => {
+                self.open.push((by, true));
+                let dependent = self.choices.package(by);
+                let others = dependent.dependencies[dependency].targets.iter().filter(|&&target| target != package);
+                self.open.extend(others.map(|&target| (target, false)));
+                None
             }
-            Some(Cause::Needed { by, dependency }) => {
-                open.push((*by, true));
-                let package_of = self.choices.package(*by);
-                let others = package_of.dependencies[*dependency].targets.iter().filter(|&&target| target != package);
-                open.extend(others.map(|&target| (target, false)));
-            }
-            Some(Cause::Assumed) | None => {}
+            Cause::Assumed => None,
         }
     }
 
-    fn follow_obstacle(&mut self, facts: &Facts, package: PackageId, open: &mut Vec<(PackageId, bool)>) {
-        match facts.impossible.get(&package) {
-            Some(Obstacle::Conflict { with, .. }) => open.push((*with, true)),
-            Some(Obstacle::OtherVersion { chosen }) => open.push((*chosen, true)),
-            Some(Obstacle::Hopeless { dependency }) => {
-                let targets = &self.choices.package(package).dependencies[*dependency].targets;
-                open.extend(targets.iter().map(|&target| (target, false)));
+    /// The proof, if it is one about an assumption that makes the package impossible.
+    fn follow_obstacle(&mut self, package: PackageId) -> Option<Rc<Proof>> {
+        match self.facts.impossible.get(&package)? {
+            Obstacle::Conflict { with, .. } => self.open.push((*with, true)),
+            Obstacle::OtherVersion { chosen } => self.open.push((*chosen, true)),
+            Obstacle::Hopeless { dependency } => {
+                let dependent = self.choices.package(package);
+                let targets = &dependent.dependencies[*dependency].targets;
+                self.open.extend(targets.iter().map(|&target| (target, false)));
             }
-            Some(Obstacle::Refuted { by }) => match by.end {
-                End::Package(end) => self.follow(&by.facts, vec![(end, true), (end, false)]),
-                End::Root(number) => {
-                    self.found.insert(number);
-                }
-            },
-            None => {}
+            Obstacle::Refuted { by } => return Some(Rc::clone(by)),
         }
+        None
     }
 }

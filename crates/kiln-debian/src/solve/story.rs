@@ -6,6 +6,7 @@
 //!   postfix 3.10.13-0+deb13u1 (requested)            provides mail-transport-agent
 //! ```
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -129,11 +130,11 @@ impl<'u> Teller<'_, 'u> {
                 let answers = self.how_it_answers(other, &declared.relation);
                 let (what, what_with) = if declarer == package { (declares, answers) } else { (answers, declares) };
                 self.step(package, what);
-                self.tell_other_side(start, with, what_with);
+                self.tell_other_side(start, with, what_with, declarer == package);
             }
             Some(&Obstacle::OtherVersion { chosen }) => {
                 self.step(package, "is another version of the same package".to_owned());
-                self.tell_other_side(start, chosen, String::new());
+                self.tell_other_side(start, chosen, String::new(), true);
             }
             Some(&Obstacle::Hopeless { dependency }) => self.tell_dependency(package, dependency, None),
             Some(Obstacle::Refuted { .. }) => {
@@ -144,13 +145,18 @@ impl<'u> Teller<'_, 'u> {
         }
     }
 
-    /// The chain to the other of two that clash; the one whose request was written first comes first.
-    fn tell_other_side(&mut self, start: PackageId, other: PackageId, what: String) {
+    /// The chain to the other of two that clash; the one whose request was written first comes first, of the same
+    /// request the one that `is_declarer`.
+    fn tell_other_side(&mut self, start: PackageId, other: PackageId, what: String, is_declarer: bool) {
         let own = std::mem::take(&mut self.lines);
         self.tell_chain(other);
         self.step(other, what);
         let theirs = std::mem::take(&mut self.lines);
-        let own_first = self.root_of(start) <= self.root_of(other);
+        let own_first = match self.root_of(start).cmp(&self.root_of(other)) {
+            Ordering::Less => true,
+            Ordering::Equal => is_declarer,
+            Ordering::Greater => false,
+        };
         let (first, second) = if own_first { (own, theirs) } else { (theirs, own) };
         self.lines = first;
         // What both chains have in common is told once.
@@ -194,9 +200,18 @@ impl<'u> Teller<'_, 'u> {
             let remark = self.absence(&relation);
             self.lines.push(Line::Remark(remark));
         }
-        if dependency.group.alternatives().all(|relation| !self.choices.is_excluded(relation.name)) {
+        if dependency.group.alternatives().all(|relation| self.is_nowhere(&relation)) {
             self.missing = Some(dependency.group.to_string());
         }
+    }
+
+    /// Whether no index has it; else something keeps it out.
+    fn is_nowhere(&self, relation: &Relation<'u>) -> bool {
+        let universe = self.choices.universe();
+        let mut providers = universe.providers(relation.name).map(|(package, _)| package);
+        let mut named = universe.versions(relation.name).into_iter();
+        !named.any(|package| universe.satisfies(relation, package))
+            && !providers.any(|package| universe.satisfies(relation, package))
     }
 
     /// Why nothing answers to a relation.

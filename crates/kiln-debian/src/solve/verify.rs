@@ -112,10 +112,8 @@ impl<'u> Set<'u> {
 
     fn unmet(&self, package: PackageId) -> impl Iterator<Item = Violation> {
         let stanza = self.universe.stanza(package);
-        let met = |relation: Relation<'_>| {
-            let found = self.answering(&relation).any(|other| self.universe.satisfies(&relation, other));
-            found
-        };
+        let met =
+            |relation: Relation<'_>| self.answering(&relation).any(|other| self.universe.satisfies(&relation, other));
         [RelationField::PreDepends, RelationField::Depends].into_iter().flat_map(move |field| {
             let unmet = stanza.groups(field).filter(move |group| !group.alternatives().any(met));
             unmet.map(move |group| Violation::Unmet { package, field, relation: group.to_string() })
