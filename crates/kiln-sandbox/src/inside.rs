@@ -23,7 +23,7 @@ use crate::command::{Command, Console, Ending};
 use crate::message::{Doing as _, Failure, Message, Reporter};
 use crate::mount::Entrance;
 use crate::sandbox::{Limits, Sandbox};
-use crate::system::{self, PANICKED};
+use crate::system;
 
 /// How many descriptors a program may open: what systemd gives a service. Some programs close all that they might have.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
@@ -130,9 +130,7 @@ fn wait_for(worker: Pid, reporter: &Reporter) -> Result<(), Failure> {
         let ended = wait(WaitOptions::empty()).doing(|| "wait for the worker".to_owned())?;
         let Some((_, status)) = ended.filter(|(pid, _)| *pid == worker) else { continue };
         if status.exit_status() != Some(0) {
-            let signal = status.terminating_signal();
-            debug_assert!(signal.is_some() || status.exit_status() == Some(PANICKED));
-            reporter.send(&Message::Died { signal });
+            reporter.send(&Message::Died { signal: status.terminating_signal() });
         }
         return Ok(());
     }

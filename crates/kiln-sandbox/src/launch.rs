@@ -15,6 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -85,7 +86,7 @@ impl Launch<'_> {
         let mut running = start(self.identity, self.console, outer).map_err(io)?;
         if let Err(error) = running.begin(self.identity, group.as_ref()) {
             running.kill();
-            return Err(error.into());
+            return Err(error);
         }
         running.watch(self)
     }
@@ -98,6 +99,8 @@ fn start(
 ) -> io::Result<Running> {
     let (output, output_end) = pipe_with(PipeFlags::CLOEXEC)?;
     let (messages, messages_end) = pipe_with(PipeFlags::CLOEXEC)?;
+    // For programs that open /dev/stdout: to a user's root, the pipe's owner is a stranger.
+    rustix::fs::fchmod(&output_end, Mode::from_raw_mode(0o666))?;
     let (start, start_end) = UnixStream::pair()?;
     let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
     let ends = Ends { output: output_end, reporter: Reporter::new(messages_end), start: start_end, parent };
@@ -128,7 +131,7 @@ fn prepare(ends: &Ends, identity: Identity, console: Console) -> Result<(), Fail
         setsid().doing(doing)?;
     }
     system::close_all_but(&kept).doing(doing)?;
-    umask(rustix::fs::Mode::from_raw_mode(0o022));
+    umask(Mode::from_raw_mode(0o022));
     identity.enter_namespace().doing(|| "make a user namespace".to_owned())?;
     die_with(&ends.parent)?;
     let mut signal = [0];
@@ -253,6 +256,9 @@ fn interpret(messages: &[u8], mut outcome: Outcome) -> Result<Outcome, SandboxEr
             Ok(Message::Failed(failure)) => {
                 let (doing, source) = failure.into_cause();
                 return Err(SandboxError::Inside { doing, source, last_lines: outcome.last_lines });
+            }
+            Ok(Message::Panicked(message)) => {
+                return Err(SandboxError::Panicked { message, last_lines: outcome.last_lines });
             }
             Ok(Message::Died { signal }) => died = Some(signal),
             // A line that a killed process did not finish.

@@ -27,6 +27,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::identity::Identity;
+use crate::message::Doing as _;
 use crate::sandbox::SandboxError;
 
 const MARKS: &[u8] = b"user.overlay.";
@@ -58,22 +59,21 @@ pub fn is_opaque(directory: &Path) -> io::Result<bool> {
     Ok(attribute(directory, OPAQUE)?.is_some_and(|value| value == b"y"))
 }
 
-/// Removes a directory and all in it, whoever owns it: root, the user, or the user's subordinate ids.
+/// Removes a file, or a directory and all in it, whoever owns it: root, the user, or the user's subordinate ids.
 ///
 /// # Errors
 /// If the identity cannot be taken, or something cannot be removed.
 pub fn remove_tree(path: &Utf8Path, identity: Identity) -> Result<(), SandboxError> {
-    let remove = || fs::remove_dir_all(path);
-    let failed = |source| SandboxError::Remove { path: path.to_owned(), source };
+    let remove = || match fs::symlink_metadata(path)?.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
     let result = match identity {
         Identity::Root => remove(),
         // What the user may not remove belongs to the subordinate ids.
-        Identity::User(_) => {
-            let code = identity.act(|| remove().map_err(|error| error.raw_os_error()))?;
-            code.map_err(|code| code.map_or_else(|| io::Error::other("unknown"), io::Error::from_raw_os_error))
-        }
+        Identity::User(_) => identity.act(|| remove().doing(String::new))?.map_err(|failure| failure.into_cause().1),
     };
-    result.map_err(failed)
+    result.map_err(|source| SandboxError::Remove { path: path.to_owned(), source })
 }
 
 /// Whether the layer that is being written can lie in this directory, which exists.

@@ -46,7 +46,8 @@ impl Lines {
     }
 
     fn end_line(&mut self, on_line: &mut dyn FnMut(&str)) {
-        let mut line = String::from_utf8_lossy(self.unfinished.trim_ascii_end()).into_owned();
+        let bytes = self.unfinished.strip_suffix(b"\r").unwrap_or(&self.unfinished);
+        let mut line = String::from_utf8_lossy(bytes).into_owned();
         if self.cut {
             line.push_str(CUT);
         }
@@ -77,7 +78,7 @@ mod tests {
 
     #[test]
     fn lines_are_whole_whatever_the_chunks() {
-        assert_eq!(split(&[b"a\nb", b"c\r\n", b"\n", b"end"]).0, ["a", "bc", "", "end"]);
+        assert_eq!(split(&[b"a\nb", b"c \r\n", b"\n", b"end"]).0, ["a", "bc ", "", "end"]);
         assert_eq!(split(&[b""]).0, [""; 0]);
         assert_eq!(split(&[b"\xff\xfe x\n"]).0, ["\u{fffd}\u{fffd} x"]);
     }

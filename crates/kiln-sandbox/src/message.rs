@@ -1,7 +1,9 @@
 //! What the processes of a sandbox tell the one that started it: one JSON value a line, over a pipe.
 
+use std::any::Any;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +14,27 @@ pub(crate) enum Message {
     Failed(Failure),
     /// Our function returned this, as JSON.
     Value(String),
-    /// Our function panicked, or was killed by a signal, before it could return anything.
+    /// Our function panicked, with this message.
+    Panicked(String),
+    /// Our function was killed by this signal, if by one, before it could return anything.
     Died { signal: Option<i32> },
+}
+
+impl Message {
+    /// What `work` returns as JSON, or how it failed.
+    pub(crate) fn of<T: Serialize>(work: impl FnOnce() -> T) -> Self {
+        let value = match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(value) => value,
+            Err(panic) => return Self::Panicked(panic_text(panic.as_ref())),
+        };
+        let written = serde_json::to_string(&value).map_err(io::Error::other);
+        written.doing(|| "write the result".to_owned()).map_or_else(Self::Failed, Self::Value)
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
 }
 
 /// Something that could not be done in a sandbox, in words that survive a pipe.
@@ -23,15 +44,17 @@ pub(crate) struct Failure {
     pub(crate) doing: String,
     /// The system's error number, where there is one.
     pub(crate) errno: Option<i32>,
-    /// The cause, where there is no number.
+    /// The cause in words, which may name a path.
     pub(crate) message: String,
 }
 
 impl Failure {
     /// The cause as an error again.
     pub(crate) fn into_cause(self) -> (String, io::Error) {
-        let cause = self.errno.map_or_else(|| io::Error::other(self.message), io::Error::from_raw_os_error);
-        (self.doing, cause)
+        let cause = self.errno.map(io::Error::from_raw_os_error);
+        let same = cause.filter(|cause| cause.to_string() == self.message);
+        let kind = self.errno.map_or(io::ErrorKind::Other, |number| io::Error::from_raw_os_error(number).kind());
+        (self.doing, same.unwrap_or_else(|| io::Error::new(kind, self.message)))
     }
 }
 
@@ -45,10 +68,24 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, doing: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| {
             let error = error.into();
-            let errno = error.raw_os_error();
+            let errno = error_number(&error);
             Failure { doing: doing(), errno, message: error.to_string() }
         })
     }
+}
+
+/// Kinds of errors that somebody asks for, with a number of the system that has this kind.
+const KINDS: [(io::ErrorKind, i32); 4] = [
+    (io::ErrorKind::NotFound, libc::ENOENT),
+    (io::ErrorKind::PermissionDenied, libc::EPERM),
+    (io::ErrorKind::StorageFull, libc::ENOSPC),
+    (io::ErrorKind::DirectoryNotEmpty, libc::ENOTEMPTY),
+];
+
+/// The system's number of an error; of an error that names a path, and so hides its number, one of the same kind.
+fn error_number(error: &io::Error) -> Option<i32> {
+    let same_kind = KINDS.iter().find(|(kind, _)| *kind == error.kind());
+    error.raw_os_error().or(same_kind.map(|(_, number)| *number))
 }
 
 /// The writing end of the pipe.
@@ -70,5 +107,24 @@ impl Reporter {
             line.push(b'\n');
             let _ = (&self.0).write_all(&line);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn survives(error: io::Error) -> io::Error {
+        Err::<(), _>(error).doing(String::new).unwrap_err().into_cause().1
+    }
+
+    #[test]
+    fn kind_number_and_path_of_an_error_survive() {
+        let error = survives(io::Error::from_raw_os_error(libc::EBUSY));
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+        let error = survives(fs_err::read("/no/such/file").unwrap_err());
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("/no/such/file"), "{error}");
+        assert_eq!(survives(io::Error::other("words")).to_string(), "words");
     }
 }

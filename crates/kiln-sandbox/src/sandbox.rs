@@ -125,12 +125,20 @@ pub enum SandboxError {
         /// What was written before.
         last_lines: Vec<String>,
     },
-    /// Our function panicked, or a process that holds the sandbox was killed.
-    #[error("finish in the sandbox: {}", died(*.signal, .last_lines))]
+    /// Our function panicked.
+    #[error("finish in the sandbox: panic: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+        /// What was written before.
+        last_lines: Vec<String>,
+    },
+    /// A process that the sandbox needs was killed.
+    #[error("finish in the sandbox: {}", killed(*.signal))]
     Died {
-        /// The signal that killed our function, if one did.
+        /// The signal that killed our function, if it was that; otherwise the processes around it were.
         signal: Option<i32>,
-        /// What was written before; the message of a panic is at its end.
+        /// What was written before.
         last_lines: Vec<String>,
     },
     /// Our function was ended by the time limit or a cancel token.
@@ -153,13 +161,8 @@ pub enum SandboxError {
     },
 }
 
-fn died(signal: Option<i32>, last_lines: &[String]) -> String {
-    let last = last_lines.join("\n");
-    match signal {
-        Some(signal) => format!("killed by signal {signal}\n{last}"),
-        None if last.is_empty() => "killed from outside".to_owned(),
-        None => last,
-    }
+fn killed(signal: Option<i32>) -> String {
+    signal.map_or_else(|| "killed from outside".to_owned(), |signal| format!("killed by signal {signal}"))
 }
 
 impl SandboxError {
@@ -168,10 +171,10 @@ impl SandboxError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Identity(error) => error.hint(),
-            Self::Inside { source, .. } if source.raw_os_error() == Some(libc::EPERM) => {
+            Self::Inside { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("kiln doctor says what this machine does not allow".to_owned())
             }
-            Self::Inside { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
+            Self::Inside { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("kiln doctor says how much memory and disk there is".to_owned())
             }
             _ => None,
@@ -230,7 +233,9 @@ impl Sandbox {
     ) -> Result<Exit, SandboxError> {
         let started = Instant::now();
         let outcome = self.launch(command.console, on_line, cancel, |inside| {
-            inside.run(command).map_or_else(|error| Message::Failed(not_started(error)), |ending| value(&ending))
+            inside
+                .run(command)
+                .map_or_else(|error| Message::Failed(not_started(error)), |ending| Message::of(|| ending))
         })?;
         let ending = match (outcome.stopped, outcome.value) {
             (Some(stopped), _) => stopped,
@@ -253,7 +258,7 @@ impl Sandbox {
         on_line: &mut dyn FnMut(&str),
         cancel: &CancelToken,
     ) -> Result<T, SandboxError> {
-        result(self.launch(Console::Lines, on_line, cancel, |inside| value(&work(inside)))?)
+        result(self.launch(Console::Lines, on_line, cancel, |inside| Message::of(|| work(inside)))?)
     }
 
     fn launch(
@@ -314,7 +319,7 @@ impl Identity {
             cancel: &cancel,
         };
         result(launch.run(|reporter| {
-            reporter.send(&value(&work()));
+            reporter.send(&Message::of(work));
             Ok(())
         })?)
     }
@@ -342,15 +347,6 @@ fn end_of(child: Pid) -> Result<Option<Signal>, Failure> {
 fn not_started(error: StartError) -> Failure {
     let StartError { program, source } = error;
     Failure { doing: format!("start {program}"), errno: source.raw_os_error(), message: source.to_string() }
-}
-
-fn value<T: Serialize>(value: &T) -> Message {
-    match serde_json::to_string(value) {
-        Ok(json) => Message::Value(json),
-        Err(error) => {
-            Message::Failed(Failure { doing: "write the result".to_owned(), errno: None, message: error.to_string() })
-        }
-    }
 }
 
 fn result<T: DeserializeOwned>(outcome: Outcome) -> Result<T, SandboxError> {

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal};
 use rustix::thread::UnshareFlags;
 
 /// Exit code of a child whose code panicked; the panic's message is on its standard error.
-pub(crate) const PANICKED: i32 = 101;
+const PANICKED: i32 = 101;
 
 /// Makes a copy of this process that does `child` and ends with the code it returns.
 ///

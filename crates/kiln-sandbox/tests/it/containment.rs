@@ -116,7 +116,7 @@ fn the_host_cannot_be_changed() {
             "mkdir /sys/x",
             "nice -n -20 true 2>&1 | grep -q . && false",
             "chroot /proc/1/root true",
-            "ls /proc/1/fd/",
+            "for one in /proc/1/fd/*; do readlink $one && exit 0; done; false",
             "unshare -m true",
             "dmesg --console-off",
         ];
@@ -153,13 +153,15 @@ fn there_is_no_network_but_the_loopback_interface() {
 fn links_of_the_tree_stay_in_the_tree() {
     for_each_identity(|ground| {
         let outside = ground.path("outside");
-        ground.identity.act(|| fs::create_dir(&outside).unwrap()).unwrap();
-        ground.write("links", vec!["skeleton"], |root| {
+        let links = ground.path("links");
+        let prepare = || {
+            fs::create_dir(&outside).unwrap();
+            fs::create_dir(&links).unwrap();
             for name in ["tmp", "run"] {
-                fs::remove_dir(root.join(name)).unwrap();
-                fs::os::unix::fs::symlink(format!("{outside}/{name}"), root.join(name)).unwrap();
+                fs::os::unix::fs::symlink(format!("{outside}/{name}"), links.join(name)).unwrap();
             }
-        });
+        };
+        ground.identity.act(prepare).unwrap();
         let token = CancelToken::new().unwrap();
         let result = ground.sandbox(&["links"], Upper::Discard).run(&Command::shell("true"), &mut |_| {}, &token);
         assert!(matches!(result, Err(SandboxError::Inside { .. })), "{result:?}");

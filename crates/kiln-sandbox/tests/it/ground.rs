@@ -45,13 +45,12 @@ impl Ground {
             fs::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid)).unwrap();
         }
         let ground = Self { identity, directory: Some(directory), path };
+        let links = ["bin", "sbin", "lib", "lib64"].map(|name| (name, fs::read_link(Utf8Path::new("/").join(name))));
         ground.write("skeleton", Vec::new(), |root| {
-            for name in ["bin", "sbin", "lib", "lib64"] {
-                if let Ok(target) = fs::read_link(Utf8Path::new("/").join(name)) {
-                    fs::os::unix::fs::symlink(target, root.join(name)).unwrap();
-                }
+            for (name, target) in links.iter().filter_map(|(name, target)| Some((name, target.as_ref().ok()?))) {
+                fs::os::unix::fs::symlink(target, root.join(name)).unwrap();
             }
-            for name in ["dev", "etc", "proc", "run", "sys", "tmp", "usr"] {
+            for name in ["etc", "usr"] {
                 fs::create_dir(root.join(name)).unwrap();
             }
         });

@@ -25,7 +25,7 @@ const AFTER: &[&str] = &[
     "l file 644 0:0 2 []",
     "link link 777 0:0 []",
     "m file 644 0:0 2 []",
-    "moved opaque 755 0:0 []",
+    "moved directory 755 0:0 []",
     "moved/k file 4755 33:33 1 []",
     "pipe file 644 0:0 1 []",
 ];
