@@ -23,9 +23,9 @@ use serde::Serialize;
 
 use crate::Environment;
 use crate::factory::Factory;
-use crate::fetch::{FetchFailure, Places, by_hash};
+use crate::fetch::{FetchFailure, Places};
 use crate::index::index_urls;
-use crate::mirror::EXPORTED_REPOSITORIES;
+use crate::mirror::{EXPORTED_REPOSITORIES, by_hash};
 use crate::pin;
 
 /// A directory could not be filled.

@@ -14,7 +14,7 @@ use kiln_store::{FailureReason, FetchError, Fetched, StoreError, Want};
 use url::Url;
 
 use crate::factory::Factory;
-use crate::mirror::{self, Mirror, MirrorError, Repository, public_text};
+use crate::mirror::{self, Mirror, MirrorError, Repository, by_hash, public_text};
 use crate::pin::{self, PinError};
 use crate::{Environment, toolbox};
 
@@ -113,7 +113,9 @@ impl FetchFailure {
             Self::Fetch(FetchError::Offline { .. }) => {
                 Some("run once without --offline, or give a directory with --from".to_owned())
             }
-            Self::Fetch(error) => error.hint(),
+            Self::Fetch(error) => error.hint().or_else(|| {
+                Some("another mirror may have it: name one in KILN_MIRROR, or a directory with --from".to_owned())
+            }),
             Self::Store(error) => error.hint(),
             Self::Local(error) => error.hint(),
             Self::Place(_) => {
@@ -274,11 +276,6 @@ impl Places {
     pub(crate) fn download(&self, url: &str, digest: Sha256, size: u64) -> Want {
         Want { name: public_text(url), digest, size_bytes: Some(size), urls: self.url_urls(url, &digest) }
     }
-}
-
-/// Where a directory written by `kiln fetch --to` keeps what no index lists.
-pub(crate) fn by_hash(digest: &Sha256) -> String {
-    format!("by-hash/SHA256/{digest}")
 }
 
 /// What a package's file may be called below a place that the user names: as on its mirror, as there without the

@@ -2,8 +2,8 @@
 //!
 //! 1. [`factory`] reads `kiln.toml` and `kiln.lock` from a directory, and writes the lock whole or not at all.
 //! 2. [`lock::reasons`] says why a lock no longer fits its spec; it asks nothing of the network.
-//! 3. [`lock::lock`] makes a lock: mirrors are found ([`mirror`]), Releases verified ([`release`]), indexes loaded
-//!    ([`index`]), local files and downloads pinned ([`pin`]), each class solved on top of its parent.
+//! 3. [`lock::lock`] makes a lock: mirrors are found (`mirror`), Releases verified (`release`), indexes loaded
+//!    (`index`), local files and downloads pinned (`pin`), each class solved on top of its parent.
 //! 4. [`change::changes`] is what a person reviews.
 //! 5. [`fetch`] brings every locked file into the store, and writes directories that serve as mirrors for ever.
 //!

@@ -7,6 +7,7 @@
 use camino::Utf8Path;
 use kiln_debian::openpgp::{self, Keyring};
 use kiln_debian::sources::{SourceEntry, Sources};
+use kiln_model::digest::Sha256;
 use kiln_model::lock::{ARCHIVE, SECURITY, index_name};
 use kiln_model::spec::{Distribution, Family, Repository as SpecRepository};
 use kiln_store::public_url;
@@ -381,6 +382,11 @@ fn read_keyring(path: &Utf8Path) -> Result<Keyring, MirrorError> {
 
 fn parse_keyring(path: &str, bytes: &[u8]) -> Result<Keyring, MirrorError> {
     Keyring::parse(bytes).map_err(|source| MirrorError::Keyring { path: path.to_owned(), source: Box::new(source) })
+}
+
+/// Where a directory written by `kiln fetch --to` keeps what no index lists.
+pub(crate) fn by_hash(digest: &Sha256) -> String {
+    format!("by-hash/SHA256/{digest}")
 }
 
 /// `KILN_MIRROR`'s directories: what `kiln fetch --to` wrote may hold files that belong to no repository.

@@ -8,12 +8,12 @@ use kiln_debian::deb::{self, DebError};
 use kiln_debian::universe::LocalPackage;
 use kiln_model::digest::{Hasher, Sha256};
 use kiln_model::lock::LockedDownload;
-use kiln_store::{FetchError, StoreError, Want};
+use kiln_store::{FailureReason, FetchError, StoreError, Want};
 use url::Url;
 
 use crate::Environment;
 use crate::factory::Factory;
-use crate::mirror::public_text;
+use crate::mirror::{self, by_hash, public_text};
 
 /// The largest `.deb` or download that is pinned.
 const PIN_BYTES_MAX: u64 = 16 << 30;
@@ -59,6 +59,9 @@ impl PinError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Fetch(FetchError::Failed(failures)) if failures.iter().any(|failure| is_offline(&failure.reason)) => {
+                Some("run once without --offline: what is at an address is locked by asking it".to_owned())
+            }
             Self::Fetch(error) => error.hint(),
             Self::Digest { .. } => Some("if the new file is the right one, put its sha256 into kiln.toml".to_owned()),
             Self::Deb { .. } => {
@@ -68,6 +71,10 @@ impl PinError {
             Self::Read(_) | Self::Address(_) => None,
         }
     }
+}
+
+fn is_offline(reason: &FailureReason) -> bool {
+    matches!(reason, FailureReason::Offline)
 }
 
 /// Digest and size of a file of the factory.
@@ -126,7 +133,10 @@ fn pinned(url: &str, known: Option<(Sha256, u64)>, environment: &Environment<'_>
     let address = Url::parse(url).map_err(|_| PinError::Address(public_text(url)))?;
     let Environment { store, fetch, report, .. } = environment;
     if let Some((digest, size_bytes)) = known {
-        let want = Want { name: public_text(url), digest, size_bytes: Some(size_bytes), urls: vec![address] };
+        // A directory made by `kiln fetch --to` has it by digest. Mirrors that are none were refused before this.
+        let exported = mirror::exported(environment.host).unwrap_or_default();
+        let urls = exported.iter().map(|mirror| mirror.file(&by_hash(&digest))).chain([address]).collect();
+        let want = Want { name: public_text(url), digest, size_bytes: Some(size_bytes), urls };
         store.fetch(&[want], fetch, *report)?;
         return Ok((digest, size_bytes));
     }

@@ -105,6 +105,12 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// A number of things: `1 file`, `2 files`.
+#[must_use]
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Bytes a second for people.
 #[must_use]
 pub(crate) fn rate(size_bytes: u64, took_ms: u64) -> String {

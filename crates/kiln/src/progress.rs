@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kiln_model::event::{Event, Report};
 
-use crate::output::{bytes, rate};
+use crate::output::{bytes, count, rate};
 
 /// Plain lines say how far a download is at most this often: a log must not be silent, nor be flooded.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -88,9 +88,9 @@ impl Tally {
     fn sentence(&self) -> String {
         let received = self.received_bytes();
         format!(
-            "{} of {} files, {} of {}, {}",
+            "{} of {}, {} of {}, {}",
             self.files_done,
-            self.files,
+            count(self.files, "file"),
             bytes(received),
             bytes(self.size_bytes.max(received)),
             rate(received, self.took_ms())
@@ -106,12 +106,12 @@ fn sentence(event: &Event) -> Option<String> {
             Some(format!("{suite}: {state}, dated {date}, signature good ({mirror})"))
         }
         Event::DownloadsPlanned { files: 0, present_files, present_bytes, .. } if *present_files > 0 => {
-            Some(format!("{present_files} files ({}) already in the store", bytes(*present_bytes)))
+            Some(format!("{} ({}) already in the store", count(*present_files, "file"), bytes(*present_bytes)))
         }
         Event::DownloadsPlanned { files, size_bytes, present_files, .. } if *files > 0 => {
             let present =
                 if *present_files > 0 { format!(", {present_files} already in the store") } else { String::new() };
-            Some(format!("downloading {files} files, {}{present}", bytes(*size_bytes)))
+            Some(format!("downloading {}, {}{present}", count(*files, "file"), bytes(*size_bytes)))
         }
         Event::DownloadRetried { name, attempt, wait_ms, reason } => {
             Some(format!("{name}: attempt {attempt} failed ({reason}), again in {wait_ms} ms"))

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::existing_lock;
 use crate::error::CommandError;
-use crate::output::{Output, bytes, rate};
+use crate::output::{Output, bytes, count, rate};
 
 /// Bring every locked file into the store, verified.
 ///
@@ -74,17 +74,22 @@ fn describe(result: &Result, to: Option<&Utf8Path>) -> String {
     let mut parts = Vec::new();
     if *downloaded_files > 0 {
         let (size, rate) = (bytes(*downloaded_bytes), rate(*downloaded_bytes, *took_ms));
-        parts.push(format!("downloaded and verified {downloaded_files} files, {size}, {rate}"));
+        parts.push(format!("downloaded and verified {}, {size}, {rate}", count(*downloaded_files, "file")));
     }
     if *present_files > 0 {
-        parts.push(format!("{present_files} files ({}) were there and are intact", bytes(*present_bytes)));
+        let (files, were) = (count(*present_files, "file"), if *present_files == 1 { "was" } else { "were" });
+        parts.push(format!("{files} ({}) {were} there and intact", bytes(*present_bytes)));
     }
     if parts.is_empty() {
         parts.push("nothing is locked that needs fetching".to_owned());
     }
     let mut text = parts.join("; ");
     if let (Some(Exported { files, size_bytes, new_files }), Some(to)) = (exported, to) {
-        text.push_str(&format!("\n{to} has {files} files, {}, {new_files} of them new", bytes(*size_bytes)));
+        text.push_str(&format!(
+            "\n{to} has {}, {}, {new_files} of them new",
+            count(*files, "file"),
+            bytes(*size_bytes)
+        ));
     }
     text
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::existing_lock;
 use crate::error::{CommandError, Kind};
-use crate::output::{Output, bytes, table};
+use crate::output::{Output, bytes, count, table};
 
 /// Write kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for.
 ///
@@ -121,8 +121,11 @@ fn check(examination: &Examination, reasons: &[lock::Reason], output: &Output) -
         let _ = writeln!(text, "not examined: {unverified}");
     }
     if lines.is_empty() {
-        let _ =
-            write!(text, "kiln.lock fits kiln.toml; {} packages examined against their indexes", examination.verified);
+        let _ = write!(
+            text,
+            "kiln.lock fits kiln.toml; {} examined against their indexes",
+            count(examination.verified as u64, "package")
+        );
         output.result("lock-check", examination, &text);
         return Ok(());
     }
@@ -211,7 +214,7 @@ fn describe(old: Option<&Lock>, new: &Lock, changes: &Changes, dry_run: bool) ->
 fn summary_row(summary: &Summary) -> Vec<String> {
     let from = summary.from.as_ref().map(|from| format!("from {from}")).unwrap_or_default();
     let epoch = summary.epoch.map(|epoch| format!("epoch {epoch}")).unwrap_or_default();
-    let packages = format!("{} packages", summary.packages);
+    let packages = count(summary.packages as u64, "package");
     vec![summary.class.clone(), from, packages, bytes(summary.size_bytes), epoch]
 }
 

@@ -1,12 +1,15 @@
 //! A factory, the mirror it locks from, and runs of `kiln` in it.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use kiln_model::digest::Sha256;
 use kiln_testkit::web::Web;
-use kiln_testkit::{Home, Kiln, Output, Package, Repository, Suite, repository};
+use kiln_testkit::{Home, Kiln, Output, Package, Repository, Suite, damage, repository};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_kiln");
@@ -86,6 +89,13 @@ impl Shop {
         &self.uri
     }
 
+    /// Makes the mirror the usual one with each of its suites changed alike, and trusts its keys.
+    pub(crate) fn publish_suites(&mut self, change: impl Fn(Suite) -> Suite) {
+        let usual = Repository::debian(self.mirror.root());
+        self.publish(|_| SUITES.iter().fold(usual, |repository, suite| repository.change(suite, &change)));
+        self.write("archive.gpg", fs::read(self.mirror.keyring()).unwrap());
+    }
+
     /// Changes what the mirror has.
     pub(crate) fn publish(&mut self, change: impl FnOnce(Repository) -> Repository) {
         self.repository = change(self.repository.clone());
@@ -120,6 +130,12 @@ impl Shop {
         self.home.path().join(FACTORY).join(path)
     }
 
+    /// Where the store keeps these bytes.
+    pub(crate) fn stored(&self, bytes: &[u8]) -> Utf8PathBuf {
+        let digest = Sha256::of(bytes).to_string();
+        self.home.cache().join(format!("sha256/{digest:.2}/{digest}"))
+    }
+
     /// A run in the factory, to be described further.
     pub(crate) fn kiln(&self, arguments: &str) -> Kiln {
         kiln(&self.home, arguments).directory(FACTORY)
@@ -128,6 +144,11 @@ impl Shop {
     /// Runs `kiln` in the factory; arguments are separated by blanks.
     pub(crate) fn run(&self, arguments: &str) -> Output {
         checked(self.kiln(arguments).run())
+    }
+
+    /// Forgets the lock, if there is one.
+    pub(crate) fn unlock(&self) {
+        let _ = fs::remove_file(self.path("kiln.lock"));
     }
 
     /// Runs `kiln lock`, which must succeed, and gives the lock.
@@ -162,6 +183,29 @@ impl Shop {
         paths.sort();
         paths
     }
+}
+
+/// The suites of the usual mirror.
+const SUITES: [&str; 3] = ["trixie", "trixie-updates", "trixie-security"];
+
+/// Damages a file of the store, which nobody may write to.
+pub(crate) fn damage_stored(path: &Utf8Path) {
+    fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    damage::corrupt_byte(path, 0);
+}
+
+/// Every file below a directory, sorted.
+pub(crate) fn files_below(directory: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(next) = waiting.pop() {
+        let entries: Vec<Utf8PathBuf> = next.read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path()).collect();
+        let (directories, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
+        waiting.extend(directories);
+        found.extend(files);
+    }
+    found.sort();
+    found
 }
 
 /// The date of what [`Shop::publish_version`] publishes.

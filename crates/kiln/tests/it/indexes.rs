@@ -1,24 +1,12 @@
 //! What a mirror may get wrong about its indexes, each found and named; and how little is fetched when it gets them right.
 
-use camino::Utf8Path;
+use camino::Utf8PathBuf;
 use jiff::Timestamp;
 use kiln_model::digest::Sha256;
 use kiln_testkit::repository::Mirror;
-use kiln_testkit::{Compression, Key, Repository, Suite, damage, key};
+use kiln_testkit::{Compression, Key, damage, key};
 
-use crate::fixture::{BASE, NEXT_DATE, Shop, error_of, package, says};
-use crate::pin::damage_stored;
-
-/// A factory whose mirror's three suites are all changed alike, and whose keyring is what that mirror is signed with.
-fn all_suites(change: impl Fn(Suite) -> Suite) -> Shop {
-    Shop::with(BASE, |repository| changed(repository, change))
-}
-
-fn changed(repository: Repository, change: impl Fn(Suite) -> Suite) -> Repository {
-    ["trixie", "trixie-updates", "trixie-security"]
-        .iter()
-        .fold(repository, |repository, suite| repository.change(suite, &change))
-}
+use crate::fixture::{BASE, NEXT_DATE, Shop, damage_stored, error_of, files_below, package, says};
 
 /// `kiln lock` ends with 3, says these texts, and writes nothing.
 #[track_caller]
@@ -43,36 +31,38 @@ fn a_changed_text_does_not_fit_its_signature() {
 #[test]
 fn strangers_keys_are_not_trusted() {
     let mut shop = Shop::new(BASE);
-    shop.publish(|repository| changed(repository, |suite| suite.signed_by([Key::named("stranger")])));
+    let trusted = fs_err::read(shop.path("archive.gpg")).unwrap();
+    shop.publish_suites(|suite| suite.signed_by([Key::named("stranger")]));
+    shop.write("archive.gpg", &trusted);
     refused(&shop, &["no signature can be trusted", "the key is not in the keyring", "give its key with `keyring`"]);
     // A second signature, by a key that is known, is enough.
-    shop.publish(|repository| {
-        changed(repository, |suite| suite.signed_by([Key::named("stranger"), Key::named("archive")]))
-    });
+    shop.publish_suites(|suite| suite.signed_by([Key::named("stranger"), Key::named("archive")]));
+    shop.write("archive.gpg", &trusted);
     assert!(shop.lock().contains(&Key::named("archive").fingerprint()));
 }
 
 #[test]
 fn keys_that_no_longer_count() {
-    let expired = all_suites(|suite| suite.signed_by([Key::named("archive").expired()]));
-    refused(
-        &expired,
-        &["no signature can be trusted", "the key expired on ", "hint: install the archive's newer keys"],
-    );
-    let revoked = all_suites(|suite| suite.signed_by([Key::named("archive").revoked()]));
-    refused(&revoked, &["no signature can be trusted", "the key is revoked"]);
+    let mut shop = Shop::new(BASE);
+    shop.publish_suites(|suite| suite.signed_by([Key::named("archive").expired()]));
+    refused(&shop, &["no signature can be trusted", "the key expired on ", "hint: install the archive's newer keys"]);
+    shop.publish_suites(|suite| suite.signed_by([Key::named("archive").revoked()]));
+    refused(&shop, &["no signature can be trusted", "the key is revoked"]);
 }
 
 #[test]
 fn signatures_by_subkeys_count() {
-    let shop = all_suites(|suite| suite.signed_by([Key::named("archive").with_signing_subkey()]));
+    let mut shop = Shop::new(BASE);
+    shop.publish_suites(|suite| suite.signed_by([Key::named("archive").with_signing_subkey()]));
     assert!(shop.lock().contains(&Key::named("archive").with_signing_subkey().signing_fingerprint()));
 }
 
 #[test]
 fn unsigned_mirrors_are_refused() {
     let mut shop = Shop::new(BASE);
-    shop.publish(|repository| changed(repository, |suite| suite.signed_by([])));
+    let trusted = fs_err::read(shop.path("archive.gpg")).unwrap();
+    shop.publish_suites(|suite| suite.signed_by([]));
+    shop.write("archive.gpg", trusted);
     refused(&shop, &["its InRelease cannot be had: it is not there"]);
     let release = shop.mirror().suite_file("trixie", "Release");
     fs_err::copy(&release, release.with_file_name("InRelease")).unwrap();
@@ -81,20 +71,22 @@ fn unsigned_mirrors_are_refused() {
 
 #[test]
 fn releases_out_of_their_time() {
-    let stale = all_suites(|suite| suite.valid_until("2025-09-13T10:00:00Z"));
-    refused(&stale, &["the Release file of trixie has expired: it was valid until 2025-09-13T10:00:00Z"]);
-    let early = all_suites(|suite| suite.signed_at("2025-09-06T10:00:00Z").date("2100-09-06T10:00:00Z"));
-    refused(&early, &["the Release file of trixie is from the future: it was made on 2100-09-06T10:00:00Z", "clock"]);
-    let presigned = all_suites(|suite| suite.signed_at("2100-09-06T10:00:00Z"));
-    refused(&presigned, &["no signature can be trusted", "it is from the future"]);
+    let mut shop = Shop::new(BASE);
+    shop.publish_suites(|suite| suite.valid_until("2025-09-13T10:00:00Z"));
+    refused(&shop, &["the Release file of trixie has expired: it was valid until 2025-09-13T10:00:00Z"]);
+    shop.publish_suites(|suite| suite.signed_at("2025-09-06T10:00:00Z").date("2100-09-06T10:00:00Z"));
+    refused(&shop, &["the Release file of trixie is from the future: it was made on 2100-09-06T10:00:00Z", "clock"]);
+    shop.publish_suites(|suite| suite.signed_at("2100-09-06T10:00:00Z"));
+    refused(&shop, &["no signature can be trusted", "it is from the future"]);
 }
 
 #[test]
 fn somebody_elses_release() {
-    let other_origin = all_suites(|suite| suite.origin("Devuan"));
-    refused(&other_origin, &["its Origin is `Devuan`, not `Debian`"]);
-    let other_suite = all_suites(|suite| suite.alias("oldstable").codename("bookworm"));
-    refused(&other_suite, &["it is the Release of bookworm"]);
+    let mut shop = Shop::new(BASE);
+    shop.publish_suites(|suite| suite.origin("Devuan"));
+    refused(&shop, &["its Origin is `Devuan`, not `Debian`"]);
+    shop.publish_suites(|suite| suite.alias("oldstable").codename("bookworm"));
+    refused(&shop, &["it is the Release of bookworm"]);
 }
 
 #[test]
@@ -126,15 +118,16 @@ const INDEX: &str = "main/binary-amd64/Packages.xz";
 
 #[test]
 fn indexes_with_other_bytes_are_refused() {
-    let of_other_bytes = all_suites(|suite| suite.by_hash(false));
-    damage::corrupt_byte(&of_other_bytes.mirror().suite_file("trixie", INDEX), 100);
-    refused(&of_other_bytes, &["index trixie/main", "its bytes are not the expected ones: expected sha256 "]);
-    let truncated = all_suites(|suite| suite.by_hash(false));
-    damage::truncate(&truncated.mirror().suite_file("trixie", INDEX), 100);
-    refused(&truncated, &["index trixie/main", "its size is not the expected one", "got 100"]);
-    let gone = all_suites(|suite| suite.by_hash(false));
-    fs_err::remove_file(gone.mirror().suite_file("trixie", INDEX)).unwrap();
-    refused(&gone, &["index trixie/main", "it is not there"]);
+    let mut shop = Shop::new(BASE);
+    shop.publish_suites(|suite| suite.by_hash(false));
+    damage::corrupt_byte(&shop.mirror().suite_file("trixie", INDEX), 100);
+    refused(&shop, &["index trixie/main", "its bytes are not the expected ones: expected sha256 "]);
+    shop.publish_suites(|suite| suite.by_hash(false));
+    damage::truncate(&shop.mirror().suite_file("trixie", INDEX), 100);
+    refused(&shop, &["index trixie/main", "its size is not the expected one", "got 100"]);
+    shop.publish_suites(|suite| suite.by_hash(false));
+    fs_err::remove_file(shop.mirror().suite_file("trixie", INDEX)).unwrap();
+    refused(&shop, &["index trixie/main", "it is not there"]);
 }
 
 #[test]
@@ -160,18 +153,18 @@ fn publish_index(mirror: &Mirror, bytes: &[u8]) {
 
 #[test]
 fn indexes_that_cannot_be_read_are_refused() {
-    let plain = || all_suites(|suite| suite.by_hash(false));
-    let shop = plain();
+    let mut shop = Shop::new(BASE);
+    shop.publish_suites(|suite| suite.by_hash(false));
     publish_index(shop.mirror(), b"this is no xz file");
     says(&shop.run("lock").code(3), &["error: read the index trixie/main\n  because: "]);
-    let shop = plain();
+    shop.publish_suites(|suite| suite.by_hash(false));
     let good = fs_err::read(shop.mirror().suite_file("trixie", INDEX)).unwrap();
     publish_index(shop.mirror(), &good[..good.len() / 2]);
     says(&shop.run("lock").code(3), &["error: read the index trixie/main\n  because: ", "hint: the mirror publishes"]);
 }
 
 /// What is behind the path of the suite's InRelease, to be put back later.
-fn in_release(mirror: &Mirror) -> (camino::Utf8PathBuf, Vec<u8>) {
+fn in_release(mirror: &Mirror) -> (Utf8PathBuf, Vec<u8>) {
     let path = mirror.suite_file("trixie", "InRelease");
     let bytes = fs_err::read(&path).unwrap();
     (path, bytes)
@@ -198,7 +191,8 @@ fn a_mirror_in_mid_update_is_read_by_hash() {
 
 #[test]
 fn a_mirror_in_mid_update_without_by_hash_is_named() {
-    let mut shop = all_suites(|suite| suite.by_hash(false));
+    let mut shop = Shop::new(BASE);
+    shop.publish_suites(|suite| suite.by_hash(false));
     let (path, old) = in_release(shop.mirror());
     shop.publish_version("trixie", "iproute2", "6.16.0-1");
     fs_err::write(path, old).unwrap();
@@ -207,8 +201,10 @@ fn a_mirror_in_mid_update_without_by_hash_is_named() {
 
 #[test]
 fn every_form_of_an_index_is_read() {
+    let mut shop = Shop::new(BASE);
     for form in [Compression::Xz, Compression::Gzip, Compression::Zstd, Compression::None] {
-        let shop = all_suites(|suite| suite.compressions([form]));
+        shop.publish_suites(|suite| suite.compressions([form]));
+        shop.unlock();
         let lock = shop.lock();
         assert!(lock.contains(&format!("main/binary-amd64/Packages{}\"", form.suffix())), "{lock}");
         let _ = shop.run("lock --check").success();
@@ -263,22 +259,12 @@ fn a_suite_that_is_not_there() {
     says(&output, &["a valid Release of trixxie", "is not there", "hint: is `trixxie` the right suite?"]);
 }
 
-/// Every file below a directory.
-fn files_below(directory: &Utf8Path, found: &mut Vec<camino::Utf8PathBuf>) {
-    for entry in directory.read_dir_utf8().unwrap() {
-        let path = entry.unwrap().into_path();
-        if path.is_dir() { files_below(&path, found) } else { found.push(path) }
-    }
-}
-
 #[test]
 fn a_store_damaged_anywhere_gives_the_same_lock() {
     let shop = Shop::served(BASE);
     let first = shop.lock();
-    let mut files = Vec::new();
-    for directory in ["sha256", "derived", "slot"] {
-        files_below(&shop.home.cache().join(directory), &mut files);
-    }
+    let directories = ["sha256", "derived", "slot"].map(|directory| shop.home.cache().join(directory));
+    let files: Vec<Utf8PathBuf> = directories.iter().flat_map(|directory| files_below(directory)).collect();
     assert!(files.len() >= 3 + 3 + 3, "{files:#?}");
     for file in files {
         let size = fs_err::metadata(&file).unwrap().len();
@@ -307,7 +293,8 @@ fn the_error_reads_well() {
       file://[HOME]/mirror/ (named by kiln.toml): verify its signature: the text was changed: the signature by 89532A313CCE1A7D7528985D3031D6B7FCF2BBD8 does not fit it
     hint: the mirror may be damaged or not what it claims; if it is another archive, give its key with `keyring`
     ");
-    let shop = all_suites(|suite| suite.valid_until("2025-09-13T10:00:00Z"));
+    let mut shop = Shop::new(BASE);
+    shop.publish_suites(|suite| suite.valid_until("2025-09-13T10:00:00Z"));
     let error = error_of(&shop.run("lock").code(3));
     let (error, _) = error.split_once("and the clock here says ").unwrap();
     insta::assert_snapshot!(error, @"

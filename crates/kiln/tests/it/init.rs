@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 use kiln_testkit::{Home, Repository, damage};
 
-use crate::fixture::{checked, kiln, says};
+use crate::fixture::{checked, files_below, kiln, says};
 
 /// Writes a template and locks it from the testkit's repository.
 fn check_template(template: &str, files: &[&str], packages: &[&str]) {
@@ -12,7 +12,7 @@ fn check_template(template: &str, files: &[&str], packages: &[&str]) {
     let written = checked(kiln(&home, &format!("init -C web-shop --template {template}")).run()).success();
     says(&written, &["wrote factory `web-shop` in web-shop: kiln.toml", "next: kiln lock -C web-shop"]);
     let directory = home.path().join("web-shop");
-    assert_eq!(files_below(&directory), files);
+    assert_eq!(paths(&directory), files);
 
     // The one thing that a person adds: this is not the host's Debian.
     let debian = "suite = \"trixie\"";
@@ -28,21 +28,10 @@ fn check_template(template: &str, files: &[&str], packages: &[&str]) {
     }
 }
 
-fn files_below(directory: &Utf8Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut waiting = vec![directory.to_owned()];
-    while let Some(next) = waiting.pop() {
-        for entry in next.read_dir_utf8().unwrap() {
-            let path = entry.unwrap().into_path();
-            if path.is_dir() {
-                waiting.push(path)
-            } else {
-                found.push(path.strip_prefix(directory).unwrap().to_string())
-            }
-        }
-    }
-    found.sort();
-    found
+/// The paths of a factory's files.
+fn paths(factory: &Utf8Path) -> Vec<String> {
+    let relative = |path: camino::Utf8PathBuf| path.strip_prefix(factory).unwrap().to_string();
+    files_below(factory).into_iter().map(relative).collect()
 }
 
 #[test]
@@ -63,7 +52,7 @@ fn nothing_is_overwritten_and_then_nothing_is_written() {
         home.write(&format!("shop/{existing}"), "mine\n");
         let output = checked(kiln(&home, "-C shop init").run()).code(2);
         says(&output, &[&format!("error: shop/{existing} is already there"), "hint: kiln init never overwrites"]);
-        assert_eq!(files_below(&home.path().join("shop")), [existing]);
+        assert_eq!(paths(&home.path().join("shop")), [existing]);
         assert_eq!(fs_err::read_to_string(home.path().join("shop").join(existing)).unwrap(), "mine\n");
     }
 }

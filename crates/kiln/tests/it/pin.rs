@@ -1,10 +1,10 @@
 //! Files that no index vouches for: `.deb` files of the factory, `.deb` files and downloads at an address.
 
 use kiln_model::digest::Sha256;
+use kiln_testkit::Package;
 use kiln_testkit::web::{Fault, Web};
-use kiln_testkit::{Package, damage};
 
-use crate::fixture::{Shop, error_of, says, write_deb};
+use crate::fixture::{Shop, damage_stored, error_of, says, write_deb};
 
 fn agent(version: &str) -> Package {
     Package::new("shop-agent", version)
@@ -35,9 +35,7 @@ fn a_local_package_brings_its_dependencies() {
     assert!(packages.contains_key("openssl"));
     let _ = shop.run("lock --check").success();
     let _ = shop.run("fetch").success();
-    let digest = Sha256::of(&agent("1.2").deb());
-    let stored = shop.home.cache().join(format!("sha256/{:.2}/{digest}", digest.to_string()));
-    assert!(stored.exists(), "{stored}");
+    assert!(shop.stored(&agent("1.2").deb()).exists());
 }
 
 #[test]
@@ -180,17 +178,9 @@ fn a_damaged_copy_in_the_store_is_fetched_anew() {
     shop.home.write("elsewhere/app.tar", "one");
     shop.spec(&class(&format!("[[class.base.step]]\ndownload = \"{}app.tar\"\nto = \"/opt/app.tar\"", web.url())));
     shop.lock();
-    let digest = Sha256::of(b"one").to_string();
-    let stored = shop.home.cache().join(format!("sha256/{:.2}/{digest}", digest));
+    let stored = shop.stored(b"one");
     damage_stored(&stored);
     let output = shop.run("fetch").success();
     says(&output, &["warning: the stored bytes of ", "app.tar have changed", "quarantine"]);
     assert_eq!(fs_err::read(&stored).unwrap(), b"one");
-}
-
-/// Damages a file of the store, which nobody may write to.
-pub(crate) fn damage_stored(path: &camino::Utf8Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    damage::corrupt_byte(path, 0);
 }
