@@ -3,8 +3,8 @@
 //! [`lock`] is a function of the spec, the files it names, the indexes and what was locked before:
 //!
 //! 1. each distribution's indexes are brought up to date, or kept as they are where only others are to change; a locked
-//!    version that the current ones no longer have stays possible through the index that had it ([`supply`]);
-//! 2. classes are solved, parents first, each on top of its parent's exact packages, and put in order ([`class`]);
+//!    version that the current ones no longer have stays possible through the index that had it (`supply`);
+//! 2. classes are solved, parents first, each on top of its parent's exact packages, and put in order (`class`);
 //! 3. a class whose packages are what they were keeps its epoch.
 //!
 //! [`reasons`] asks nothing of the network: it says where spec and lock part. [`examine`] judges a lock as its reader:
@@ -103,8 +103,11 @@ pub enum LockFailure {
     NoToolbox(String),
 }
 
+/// Each line of the spec once, however many requests stand in it.
 fn lines(places: &[Place]) -> String {
-    places.iter().map(|place| format!("\n  {place}: {}", place.snippet.trim())).collect()
+    let mut lines: Vec<String> = places.iter().map(|place| format!("\n  {place}: {}", place.snippet.trim())).collect();
+    lines.dedup();
+    lines.concat()
 }
 
 impl LockFailure {

@@ -173,6 +173,8 @@ fn packages_that_exclude_each_other() {
       kiln.toml:14: "nginx", "initramfs-tools"]
     hint: remove one of the two requests
     "#);
+    let on_one_line = error(&shop, &class("packages = [\"dracut\", \"initramfs-tools\"]"));
+    assert_eq!(on_one_line.matches("kiln.toml:13").count(), 1, "{on_one_line}");
     insta::assert_snapshot!(
         error(&shop, &class("packages = [\"systemd-sysv\"]\n[class.web]\nfrom = \"base\"\npackages = [\"sysvinit-core\"]")), @r#"
     error: solve class web: sysvinit-core cannot be installed beside systemd-sysv of the parent
