@@ -173,7 +173,7 @@ fn read(path: &str) -> Result<String, IdentityError> {
 }
 
 /// The name of a user id in the text of passwd(5).
-fn user_name(passwd: &str, uid: u32) -> Option<String> {
+pub(crate) fn user_name(passwd: &str, uid: u32) -> Option<String> {
     let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let user = users.find(|fields| fields.get(2).and_then(|field| field.parse().ok()) == Some(uid))?;
     user.first().map(|name| (*name).to_owned())

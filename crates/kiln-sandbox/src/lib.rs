@@ -3,6 +3,7 @@
 //! - [`Sandbox`]: a [`Tree`] of layers, what of the host is seen in it, limits, and an [`Identity`]: real root, or an
 //!   ordinary user's subordinate ids. [`Sandbox::run`] runs a [`Command`], [`Sandbox::call`] a function.
 //! - [`layer`]: the form in which a layer is kept, the same whoever wrote it; and how to remove one.
+//! - [`Survey`]: what this machine allows, and the cure for what it does not.
 //! - [`capability`]: file capabilities in the form that an image needs.
 //!
 //! A sandbox is three processes. The *outer* one enters the namespaces, waits, and finishes the layer. The *first* is
@@ -28,6 +29,7 @@ mod lines;
 mod message;
 mod mount;
 mod sandbox;
+mod survey;
 mod system;
 
 pub use cancel::CancelToken;
@@ -36,3 +38,4 @@ pub use identity::{IDS, Identity, IdentityError, Subordinate};
 pub use inside::{Inside, StartError};
 pub use lines::{LAST_LINES, LINE_BYTES_MAX};
 pub use sandbox::{Bind, Limits, Sandbox, SandboxError, Tree, Upper};
+pub use survey::{Finding, State, Survey};
