@@ -128,9 +128,11 @@ fn a_full_disk_under_the_store_is_named_and_survived() {
     shop.publish(adding(large()));
     shop.lock();
     fs_err::remove_dir_all(shop.home.cache()).unwrap();
+    // Six hundred kilobytes are free, and then all of it.
     let script = format!(
-        "mount -t tmpfs -o size=600k tmpfs \"$XDG_CACHE_HOME\"; code=0; {BINARY} fetch || code=$?; echo code $code >&2;
-         mount -o remount,size=50m \"$XDG_CACHE_HOME\"; {BINARY} fetch; {BINARY} fetch --offline; {BINARY} lock --check"
+        "mount -t tmpfs -o size=8000k tmpfs \"$XDG_CACHE_HOME\"; head -c 7400k /dev/zero >\"$XDG_CACHE_HOME/filler\"
+         code=0; {BINARY} fetch || code=$?; echo code $code >&2
+         rm \"$XDG_CACHE_HOME/filler\"; {BINARY} fetch; {BINARY} fetch --offline; {BINARY} lock --check"
     );
     let Some(output) = with_mounts(&shop, &script) else { return };
     let output = checked(output).success();
