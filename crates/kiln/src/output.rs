@@ -17,6 +17,8 @@ use crate::progress::{Bars, Lines};
 pub(crate) struct Output {
     json: bool,
     progress: Arc<dyn Report>,
+    /// The same as `progress`, where it draws on a terminal.
+    bars: Option<Arc<Bars>>,
 }
 
 /// Writes each event as a JSON line.
@@ -32,14 +34,14 @@ impl Output {
     /// `quiet` keeps warnings and drops progress.
     #[must_use]
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        let progress: Arc<dyn Report> = if json {
-            Arc::new(JsonLines)
-        } else if std::io::stderr().is_terminal() && !quiet {
-            Arc::new(Bars::new())
-        } else {
-            Arc::new(Lines::new(quiet))
-        };
-        Self { json, progress }
+        if json {
+            return Self { json, progress: Arc::new(JsonLines), bars: None };
+        }
+        if quiet || !std::io::stderr().is_terminal() {
+            return Self { json, progress: Arc::new(Lines::new(quiet)), bars: None };
+        }
+        let bars = Arc::new(Bars::new());
+        Self { json, progress: Arc::<Bars>::clone(&bars), bars: Some(bars) }
     }
 
     /// Takes the events of long work.
@@ -50,6 +52,7 @@ impl Output {
 
     /// The command's answer: `text` for people, or `result` as one JSON line tagged with the command's name.
     pub(crate) fn result(&self, command: &str, result: &impl Serialize, text: &str) {
+        self.clear_bars();
         if self.json {
             write_json(&serde_json::json!({ "result": command, "value": result }));
         } else if !text.is_empty() {
@@ -60,6 +63,7 @@ impl Output {
 
     /// The command's failure.
     pub(crate) fn error(&self, error: &CommandError) {
+        self.clear_bars();
         if self.json {
             let causes: Vec<String> = error.error.chain().skip(1).map(ToString::to_string).collect();
             write_json(&serde_json::json!({
@@ -67,6 +71,13 @@ impl Output {
             }));
         } else {
             let _ = writeln!(std::io::stderr(), "{}", error.render());
+        }
+    }
+
+    /// What stays on the screen must not begin in the middle of a bar.
+    fn clear_bars(&self) {
+        if let Some(bars) = &self.bars {
+            bars.clear();
         }
     }
 }

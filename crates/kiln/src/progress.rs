@@ -140,6 +140,14 @@ impl Bars {
         Self { all: MultiProgress::new(), state: Mutex::default() }
     }
 
+    /// Takes everything that moves off the screen.
+    pub(crate) fn clear(&self) {
+        let mut state = lock(&self.state);
+        for bar in [state.phase.take(), state.downloads.take()].into_iter().flatten() {
+            bar.finish_and_clear();
+        }
+    }
+
     fn show_phase(&self, state: &mut BarsState, phase: String) {
         let bar = state.phase.get_or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new_spinner().with_style(style("{spinner} {msg}")));
@@ -154,7 +162,7 @@ impl Bars {
             return;
         }
         let bar = state.downloads.get_or_insert_with(|| {
-            let template = "  {wide_bar} {binary_bytes_per_sec} {msg}";
+            let template = "  {wide_bar} {msg}";
             self.all.add(ProgressBar::new(0).with_style(style(template)))
         });
         bar.set_length(state.tally.size_bytes.max(1));
@@ -194,10 +202,7 @@ impl Report for Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        let state = lock(&self.state);
-        for bar in [&state.phase, &state.downloads].into_iter().flatten() {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }
 
