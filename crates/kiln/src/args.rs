@@ -56,6 +56,7 @@ pub(crate) enum Verb {
     Init(command::init::InitArgs),
     Lock(command::lock::LockArgs),
     Fetch(command::fetch::FetchArgs),
+    Doctor(command::doctor::DoctorArgs),
     /// Print the JSON schema of kiln.toml, for editors.
     Schema,
     /// Print a completion script for a shell.

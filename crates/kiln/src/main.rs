@@ -42,6 +42,7 @@ fn run(args: &Args, output: &Output) -> Result<(), CommandError> {
         Verb::Fetch(fetch) => {
             with_environment(args, output, |environment| command::fetch::run(fetch, factory, environment, output))
         }
+        Verb::Doctor(_) => command::doctor::run(&Settings::read()?.store, output),
         Verb::Schema => {
             let schema = kiln_model::spec::schema();
             let text =

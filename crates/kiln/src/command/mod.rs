@@ -1,5 +1,6 @@
 //! One verb, one file: its arguments and what it does.
 
+pub(crate) mod doctor;
 pub(crate) mod fetch;
 pub(crate) mod init;
 pub(crate) mod lock;

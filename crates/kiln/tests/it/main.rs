@@ -8,6 +8,7 @@ mod check;
 mod choose;
 mod cli;
 mod damaged;
+mod doctor;
 mod fetch;
 mod fixture;
 mod indexes;
