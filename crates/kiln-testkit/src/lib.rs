@@ -27,3 +27,15 @@ pub use home::{Home, Kiln, Output};
 pub use key::Key;
 pub use package::{Compression, Package};
 pub use repository::{Mirror, Repository, Suite};
+
+/// What a test says when the machine cannot give what it needs: in CI it fails, elsewhere it says so and the test may
+/// return. Never a silent skip.
+///
+/// # Panics
+/// Where `CI` is set.
+#[expect(clippy::disallowed_methods, reason = "whether this is CI is only to be known from the environment")]
+#[expect(clippy::print_stderr, reason = "what is not tested is said")]
+pub fn cannot_test(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "this machine cannot run the test: {reason}");
+    eprintln!("skipped: {reason}");
+}

@@ -14,15 +14,24 @@ use crate::world::{World, noise, options};
 /// Tells the child what to do, through a variable, because the test harness owns its arguments.
 const CHILD: &str = "KILN_STORE_TEST_CHILD";
 
-/// Not a test of its own: the other tests here start it as another process.
+/// The other tests here start this one as another process, with orders; without, it checks that orders are understood.
 #[test]
-#[ignore = "started by the tests of several processes"]
 fn child() {
     #[expect(clippy::disallowed_methods, reason = "the parent passes its orders this way")]
-    let orders = std::env::var(CHILD).expect("only the tests here start this one");
-    let mut lines = orders.lines();
-    let root = lines.next().unwrap();
-    let wants: Vec<_> = lines.map(parse_want).collect();
+    match std::env::var(CHILD) {
+        Ok(orders) => carry_out(&orders),
+        Err(_) => orders_read_back(),
+    }
+}
+
+fn orders_read_back() {
+    let world = World::new();
+    let wants = [world.want("a", b"x"), world.want("b", b"")];
+    assert_eq!(parse_orders(&orders("/store", &wants)), ("/store", wants.to_vec()));
+}
+
+fn carry_out(orders: &str) {
+    let (root, wants) = parse_orders(orders);
     let result = Store::open(root.into()).map(|store| store.fetch(&wants, &options(), &Silent));
     let said = match result {
         Ok(Ok(fetched)) => format!("fetched {}", fetched.downloaded_files),
@@ -33,6 +42,11 @@ fn child() {
         Err(error) => format!("failed: {error}"),
     };
     writeln!(std::io::stdout(), "\nCHILD {said}").unwrap();
+}
+
+fn parse_orders(orders: &str) -> (&str, Vec<Want>) {
+    let (root, wants) = orders.split_once('\n').unwrap_or((orders, ""));
+    (root, wants.lines().map(parse_want).collect())
 }
 
 fn parse_want(line: &str) -> Want {
@@ -54,7 +68,7 @@ fn orders(root: &str, wants: &[Want]) -> String {
 fn child_command(around: &str, root: &str, wants: &[Want]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", around, "sh"]).arg(std::env::current_exe().unwrap());
-    command.args(["processes::child", "--exact", "--ignored", "--nocapture"]);
+    command.args(["processes::child", "--exact", "--nocapture"]);
     command.env(CHILD, orders(root, wants)).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -203,12 +217,12 @@ fn full_disk_stops_all() {
     let wants: Vec<_> = (0..8).map(|number| world.offer(&format!("f{number}"), &noise(number, 500_000))).collect();
     let root = world.store.root().as_str();
     // A private mount name space: the small disk is gone with the child.
-    let around = format!(r#"exec unshare -rm sh -c 'mount -t tmpfs -o size=2m kiln {root} && exec "$@"' sh "$@""#);
-    let possible = Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|output| output.status.success());
-    if !possible {
-        eprintln!("skipped: this system gives its users no name spaces");
-        return;
-    }
+    let possible =
+        |how: &&str| Command::new("unshare").args([how, "true"]).output().is_ok_and(|output| output.status.success());
+    let Some(how) = ["-m", "-rm"].into_iter().find(possible) else {
+        return kiln_testkit::cannot_test("this system gives nobody a mount name space");
+    };
+    let around = format!(r#"exec unshare {how} sh -c 'mount -t tmpfs -o size=2m kiln {root} && exec "$@"' sh "$@""#);
     check_full(&around, &world, &wants);
     world.fetch(&wants).unwrap();
 }
