@@ -31,7 +31,7 @@ use crate::relation::{self, Operator, Relation, RelationError};
 use crate::version::{self, Version, VersionError};
 
 /// Raised with every change of the format.
-const MAGIC: &[u8; 8] = b"KILNIDX2";
+const MAGIC: &[u8; 8] = b"KILNIDX3";
 const TRAILER_BYTES: usize = 16;
 
 /// All packages of one `Packages` file, ready for lookup. Clones share the blob.
@@ -80,6 +80,8 @@ pub struct Stanza<'a> {
     pub depends: &'a str,
     /// `Recommends`.
     pub recommends: &'a str,
+    /// `Suggests`: never followed to bring a package in, but what was brought in may stay for it.
+    pub suggests: &'a str,
     /// `Conflicts`.
     pub conflicts: &'a str,
     /// `Breaks`.
@@ -127,6 +129,8 @@ pub enum RelationField {
     Depends,
     /// Found together in all but unusual installations.
     Recommends,
+    /// Of use together.
+    Suggests,
     /// Never together.
     Conflicts,
     /// Never configured together.
@@ -389,6 +393,7 @@ impl<'a> Stanza<'a> {
             RelationField::PreDepends => self.pre_depends,
             RelationField::Depends => self.depends,
             RelationField::Recommends => self.recommends,
+            RelationField::Suggests => self.suggests,
             RelationField::Conflicts => self.conflicts,
             RelationField::Breaks => self.breaks,
             RelationField::Provides => self.provides,
@@ -598,6 +603,8 @@ impl<'a> StanzaReader<'a> {
             pre_depends: self.relations(RelationField::PreDepends)?,
             depends: self.relations(RelationField::Depends)?,
             recommends: self.relations(RelationField::Recommends)?,
+            // Nothing is ever brought in for it, so that a mistake in it is no reason to refuse the index.
+            suggests: self.text("Suggests")?,
             conflicts: self.relations(RelationField::Conflicts)?,
             breaks: self.relations(RelationField::Breaks)?,
             provides: self.relations(RelationField::Provides)?,
@@ -700,6 +707,7 @@ impl RelationField {
             Self::PreDepends => "Pre-Depends",
             Self::Depends => "Depends",
             Self::Recommends => "Recommends",
+            Self::Suggests => "Suggests",
             Self::Conflicts => "Conflicts",
             Self::Breaks => "Breaks",
             Self::Provides => "Provides",
@@ -785,7 +793,7 @@ fn partition_point(rows: Range<u32>, before: impl Fn(u32) -> bool) -> u32 {
 
 const SHA256_BYTES: usize = 32;
 /// From `Source` to `Replaces`.
-const TEXTS_AFTER_NUMBERS: usize = 10;
+const TEXTS_AFTER_NUMBERS: usize = 11;
 const ESSENTIAL: u8 = 1;
 const IMPORTANT: u8 = 2;
 const ALL: u8 = 4;
@@ -804,7 +812,7 @@ fn write_record(bytes: &mut Vec<u8>, stanza: &Stanza<'_>) {
     put_number(bytes, stanza.installed_size_kib);
     put_number(bytes, stanza.mention.into());
     let texts = [stanza.source, stanza.section, stanza.filename, stanza.pre_depends, stanza.depends];
-    let more = [stanza.recommends, stanza.conflicts, stanza.breaks, stanza.provides, stanza.replaces];
+    let more = [stanza.recommends, stanza.suggests, stanza.conflicts, stanza.breaks, stanza.provides, stanza.replaces];
     texts.into_iter().chain(more).for_each(|text| put_text(bytes, text));
 }
 
@@ -832,6 +840,7 @@ fn read_record<'a>(record: &mut &'a [u8]) -> Option<Stanza<'a>> {
         pre_depends: take_text(record)?,
         depends: take_text(record)?,
         recommends: take_text(record)?,
+        suggests: take_text(record)?,
         conflicts: take_text(record)?,
         breaks: take_text(record)?,
         provides: take_text(record)?,
@@ -949,7 +958,7 @@ mod tests {
     fn fields_are_read_back() {
         let fields = "Architecture: all\nMulti-Arch: foreign\nEssential: yes\nProtected: yes\nPriority: required\n\
                       Source: src (1.0)\nSection: net\nInstalled-Size: 99\nPre-Depends: p\nDepends: d1,\n d2\n\
-                      Recommends: r\nConflicts: c\nBreaks: b (<< 1)\nProvides: v (= 2)\nReplaces: b";
+                      Recommends: r\nSuggests: s | t\nConflicts: c\nBreaks: b (<< 1)\nProvides: v (= 2)\nReplaces: b";
         let index = load(&stanza("x", "1.0-1", fields));
         let expected = Stanza {
             name: "x",
@@ -969,6 +978,7 @@ mod tests {
             pre_depends: "p",
             depends: "d1,\n d2",
             recommends: "r",
+            suggests: "s | t",
             conflicts: "c",
             breaks: "b (<< 1)",
             provides: "v (= 2)",

@@ -127,6 +127,7 @@ fn verb(field: RelationField) -> &'static str {
     match field {
         RelationField::PreDepends => "pre-depends on",
         RelationField::Recommends => "recommends",
+        RelationField::Suggests => "suggests",
         _ => "depends on",
     }
 }

@@ -32,6 +32,7 @@ use crate::index::RelationField;
 use crate::relation::Operator;
 use crate::universe::{PackageId, Universe};
 use choices::{Breadth, Choices, Root};
+use reach::Leftovers;
 
 /// How often an answer is solved again with itself as the lock until it stays; in practice once or never.
 const ROUNDS_MAX: usize = 5;
@@ -200,7 +201,10 @@ fn settle(choices: &Choices<'_>, roots: &[Root], packages: &[PackageId], engine:
         Engine::Complete | Engine::Kept if choices.request().recommends => greedy::add_recommended(choices, packages),
         _ => packages.to_vec(),
     };
-    let why = reach::reach(choices, roots, &packages);
+    // Only what the greedy engine brought in just now may stay for a suggestion: what a lock has, and nobody needs any
+    // more, goes.
+    let leftovers = if engine == Engine::Greedy { Leftovers::Suggested } else { Leftovers::None };
+    let why = reach::reach(choices, roots, &packages, leftovers);
     let mut packages: Vec<PackageId> = why.keys().copied().collect();
     packages.sort_by_key(|&package| choices.universe().name(package));
     let sound = verify(choices.universe(), &packages, choices.request()).is_empty();

@@ -195,6 +195,7 @@ pub(super) fn verb(field: RelationField) -> &'static str {
         RelationField::PreDepends => "pre-depends on",
         RelationField::Depends => "depends on",
         RelationField::Recommends => "recommends",
+        RelationField::Suggests => "suggests",
         RelationField::Conflicts => "conflicts with",
         RelationField::Breaks => "breaks",
         RelationField::Provides => "provides",

@@ -117,6 +117,30 @@ fn only_alternative_evicts_what_is_in_its_way() {
 }
 
 #[test]
+fn what_an_evicted_package_brought_stays_where_it_is_suggested() {
+    let office = "writer 1; Depends: base, gui\nbase 1; Depends: core-nogui | core\ngui 1; Depends: core\n\
+                  core 1; Conflicts: core-nogui; Suggests: printing\ncore-nogui 1; Depends: extra, tools\n\
+                  extra 1\ntools 1; Depends: printer; Recommends: colour\nprinter 1; Provides: printing; Depends: ink\n\
+                  ink 1; Suggests: colour\ncolour 1";
+    // extra and tools go; colour was not brought in, so that a suggestion alone does not bring it.
+    choose(office, "writer", "base core gui ink printer writer");
+    // Once locked, it stays so.
+    let locked = ["base", "core", "gui", "ink", "printer", "writer"].map(|name| (name.to_owned(), "1".to_owned()));
+    let again = Request { locked: locked.into(), ..request("writer") };
+    check(&universe(office), &again, "base core gui ink printer writer");
+    choose_recommended(office, "writer", "base colour core gui ink printer writer");
+    // Without an eviction nothing is taken for a suggestion.
+    choose(office, "core", "core");
+}
+
+#[test]
+fn what_a_lock_has_and_nobody_needs_goes_though_it_is_suggested() {
+    let universe = universe("x 1; Suggests: y\ny 1");
+    let locked = [("x", "1"), ("y", "1")].map(|(name, version)| (name.to_owned(), version.to_owned()));
+    check(&universe, &Request { locked: locked.into(), ..request("x") }, "x");
+}
+
+#[test]
 fn complete_engine_finds_what_the_greedy_one_does_not() {
     // golang protobuf: the first alternative of two choices excludes what the second needs whatever it chooses.
     let world = "x 1; Depends: p1 | p2, y\ny 1; Depends: q | r\nq 1; Depends: z\nr 1; Depends: z\n\
