@@ -27,6 +27,10 @@ pub(super) struct Bench {
     environment: Vec<(&'static str, String)>,
 }
 
+/// The copy of the shop, and the store that has its indexes.
+const SHOP: &str = "shop";
+const WARM_STORE: &str = "store-warm";
+
 /// The class of the shop that has everything.
 const CLASS: &str = "web";
 
@@ -45,11 +49,11 @@ impl Bench {
         let environment = network.environment();
         let factory = copy_shop(&directory)?;
         let apt = prepare_apt(&tree, &workshop, &tools, &directory.join("apt"))?;
-        let mut bench =
-            Self { kiln, directory, workshop, requests: requests(&factory)?, lock: tools, tree, apt, environment };
-        printed(bench.apt_get()?.arg("update"))?;
-        printed(&mut bench.kiln_command("lock", &bench.store()))?;
-        bench.lock = factory.lock()?.context("find the lock that kiln wrote")?;
+        printed(apt.command()?.envs(environment.clone()).arg("update"))?;
+        printed(&mut kiln_command(&kiln, &directory, "lock", &directory.join(WARM_STORE)))?;
+        let lock = factory.lock()?.context("find the lock that kiln wrote")?;
+        let requests = requests(&factory)?;
+        let bench = Self { kiln, directory, workshop, requests, lock, tree, apt, environment };
         bench.check_same_selection()?;
         Ok(bench)
     }
@@ -120,16 +124,12 @@ impl Bench {
         Ok(vec![figure("peak memory, first lock", first), figure("peak memory, lock, indexes present", again)])
     }
 
-    fn factory(&self) -> Utf8PathBuf {
-        self.directory.join("shop")
-    }
-
     fn store(&self) -> Utf8PathBuf {
-        self.directory.join("store-warm")
+        self.directory.join(WARM_STORE)
     }
 
     fn forget_lock(&self) -> anyhow::Result<()> {
-        let path = self.factory().join(FILE_NAME);
+        let path = self.directory.join(SHOP).join(FILE_NAME);
         if path.exists() {
             fs::remove_file(path)?;
         }
@@ -137,9 +137,7 @@ impl Bench {
     }
 
     fn kiln_command(&self, verb: &str, store: &Utf8Path) -> Command {
-        let mut command = Command::new(&self.kiln);
-        command.args([verb, "-C", self.factory().as_str()]).env("XDG_CACHE_HOME", store);
-        command
+        kiln_command(&self.kiln, &self.directory, verb, store)
     }
 
     fn apt_get(&self) -> anyhow::Result<Command> {
@@ -159,7 +157,7 @@ impl Bench {
     }
 
     fn with_proxies(&self, mut command: Command) -> Command {
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.environment.clone());
         command
     }
 
@@ -181,6 +179,12 @@ impl Bench {
         ensure!(found == packages, "apt-get downloaded {found} packages of {packages}");
         Ok(())
     }
+}
+
+fn kiln_command(kiln: &Utf8Path, directory: &Utf8Path, verb: &str, store: &Utf8Path) -> Command {
+    let mut command = Command::new(kiln);
+    command.args([verb, "-C", directory.join(SHOP).as_str()]).env("XDG_CACHE_HOME", store);
+    command
 }
 
 /// A root that knows the mirror that served Kiln, and nothing else.
@@ -205,7 +209,7 @@ fn prepare_apt(tree: &Tree, workshop: &Workshop, lock: &Lock, root: &Utf8Path) -
 
 /// The shop without what locks and builds left there.
 fn copy_shop(directory: &Utf8Path) -> anyhow::Result<Factory> {
-    let shop = directory.join("shop");
+    let shop = directory.join(SHOP);
     if shop.exists() {
         fs::remove_dir_all(&shop)?;
     }
