@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use anyhow::{bail, ensure};
 use kiln_debian::solve::{Engine, Request, Wanted, solve};
 use serde::Serialize;
 
@@ -55,6 +56,17 @@ pub(super) struct Sides<'a> {
 }
 
 impl Sides<'_> {
+    /// A judge that never says no would prove nothing: it must refuse the essential set without the C library.
+    pub(super) fn check_judge(&self) -> anyhow::Result<()> {
+        let Answer::Selected(mut packages) = self.apt.select(&[], false)? else {
+            bail!("apt refuses the essential set")
+        };
+        ensure!(self.dose.judge(&packages, 0)?.is_none(), "dose refuses apt's essential set");
+        packages.retain(|package| package.name != "libc6");
+        ensure!(self.dose.judge(&packages, 0)?.is_some(), "dose accepts a set that lacks libc6");
+        Ok(())
+    }
+
     /// Compares all sets; an error is a tool that failed, never a difference.
     pub(super) fn compare(&self, sets: &[Set], recommends: bool) -> anyhow::Result<Vec<Case>> {
         let numbered: Vec<(usize, &Set)> = sets.iter().enumerate().collect();

@@ -67,6 +67,7 @@ pub(crate) fn run(arguments: &Conformance) -> anyhow::Result<()> {
         report.suites.push(archive.describe(&apt));
         let dose = Dose::new(judge.clone(), archive.universe.architecture(), &archive.texts, workshop.directory());
         let sides = Sides { archive: &archive, apt: &apt, dose: &dose };
+        sides.check_judge()?;
         for recommends in [false, true] {
             report.configurations.push(compare_configuration(&sides, arguments, sets, recommends)?);
         }
