@@ -27,7 +27,8 @@ pub struct Command {
 pub enum Console {
     /// Nothing to read; what it writes to either stream becomes lines, in the order it was written.
     Lines,
-    /// Kiln's own, as they are: for a person at a shell.
+    /// A terminal of the sandbox's own, joined to Kiln's, for a person at a shell. If Kiln's standard input is no terminal:
+    /// Kiln's streams as they are.
     Terminal,
 }
 

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use camino::Utf8PathBuf;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,7 +23,7 @@ use crate::command::{Command, Console, Ending};
 use crate::message::{Doing as _, Failure, Message, Reporter};
 use crate::mount::Entrance;
 use crate::sandbox::{Limits, Sandbox};
-use crate::system;
+use crate::{system, terminal};
 
 /// How many descriptors a program may open: what systemd gives a service. Some programs close all that they might have.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
@@ -60,9 +60,13 @@ impl Inside<'_> {
     /// # Errors
     /// If it cannot be started.
     pub fn run(&self, command: &Command) -> Result<Ending, StartError> {
-        let started = self.prepare(command).spawn();
         let failed = |source| StartError { program: command.program.clone(), source };
-        let status = started.and_then(|mut child| child.wait()).map_err(failed)?;
+        let prepared = self.prepare(command);
+        let status = match command.console {
+            Console::Lines => run_silent(prepared),
+            Console::Terminal => terminal::run(prepared),
+        };
+        let status = status.map_err(failed)?;
         end_all_others();
         Ok(match (status.code(), status.signal()) {
             (Some(code), _) => Ending::Code(u8::try_from(code).unwrap_or(u8::MAX)),
@@ -75,18 +79,18 @@ impl Inside<'_> {
         prepared.args(&command.arguments).env_clear();
         prepared.envs(&self.sandbox.environment).envs(&command.environment);
         prepared.current_dir(command.working_directory.as_ref().unwrap_or(&self.sandbox.working_directory));
-        let console = command.console;
-        if console == Console::Lines {
-            prepared.stdin(Stdio::null());
-        }
-        system::before_exec(&mut prepared, move || {
-            if console == Console::Lines {
-                setsid()?;
-            }
-            capability::drop_for_programs()
-        });
         prepared
     }
+}
+
+/// Runs a program that has nothing to read, and whose output is this process's.
+fn run_silent(mut command: std::process::Command) -> io::Result<ExitStatus> {
+    command.stdin(Stdio::null());
+    system::before_exec(&mut command, || {
+        setsid()?;
+        capability::drop_for_programs()
+    });
+    command.status()
 }
 
 /// What the first process needs.

@@ -31,6 +31,7 @@ mod mount;
 mod sandbox;
 mod survey;
 mod system;
+mod terminal;
 
 pub use cancel::CancelToken;
 pub use command::{Command, Console, Ending, Exit};

@@ -19,6 +19,7 @@ use crate::layer;
 use crate::message::{Doing as _, Failure, Message, Reporter};
 use crate::mount::Base;
 use crate::system;
+use crate::terminal::Raw;
 
 /// A tree and the conditions under which programs run in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,6 +233,10 @@ impl Sandbox {
         cancel: &CancelToken,
     ) -> Result<Exit, SandboxError> {
         let started = Instant::now();
+        let _raw = match command.console {
+            Console::Terminal => Raw::enter().map_err(|source| SandboxError::Start { source })?,
+            Console::Lines => None,
+        };
         let outcome = self.launch(command.console, on_line, cancel, |inside| {
             inside
                 .run(command)

@@ -101,6 +101,56 @@ fn devices_work() {
     });
 }
 
+/// A person at a terminal: what is typed arrives, what is shown comes back, and the terminal is as before.
+#[test]
+fn a_shell_has_a_terminal_of_its_own() {
+    for_each_identity(|ground| {
+        let mut sandbox = ground.plain();
+        let (ending, shown, restored) = ground
+            .identity
+            .act(move || {
+                // Inside, this identity's root is root.
+                sandbox.identity = kiln_sandbox::Identity::Root;
+                at_a_terminal(&sandbox, b"trap 'exit 7' INT; tty; stty size; while :; do read x; done\n", b"\x03")
+            })
+            .unwrap();
+        assert_eq!(ending, Ending::Code(7), "{shown}");
+        assert!(shown.contains("/dev/pts/0") && shown.contains("50 120"), "{shown}");
+        assert!(restored);
+    });
+}
+
+/// Types into a terminal that is this process's, first one thing, and another once the size was shown.
+fn at_a_terminal(sandbox: &kiln_sandbox::Sandbox, first: &[u8], then: &'static [u8]) -> (Ending, String, bool) {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+    use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&person).unwrap();
+    let terminal = ioctl_tiocgptpeer(&person, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    tcsetwinsize(&person, Winsize { ws_row: 50, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    rustix::stdio::dup2_stdin(&terminal).unwrap();
+    rustix::stdio::dup2_stdout(&terminal).unwrap();
+    let before = tcgetattr(&terminal).unwrap().local_modes;
+    rustix::io::write(&person, first).unwrap();
+    let watcher = std::thread::spawn(move || {
+        let (mut shown, mut bytes, mut typed) = (Vec::new(), [0; 4096], false);
+        while !shown.ends_with(b"the end") {
+            let length = rustix::io::read(&person, &mut bytes[..]).unwrap();
+            shown.extend_from_slice(&bytes[..length]);
+            if !typed && shown.windows(6).any(|window| window == b"50 120") {
+                rustix::io::write(&person, then).unwrap();
+                typed = true;
+            }
+        }
+        String::from_utf8_lossy(&shown).into_owned()
+    });
+    let command = Command { console: kiln_sandbox::Console::Terminal, ..Command::new("/bin/sh", ["-i"]) };
+    let exit = sandbox.run(&command, &mut |_| {}, &CancelToken::new().unwrap()).unwrap();
+    let restored = tcgetattr(&terminal).unwrap().local_modes == before;
+    rustix::io::write(&terminal, b"the end").unwrap();
+    (exit.ending, watcher.join().unwrap(), restored)
+}
+
 #[test]
 fn time_is_up() {
     for_each_identity(|ground| {
