@@ -124,7 +124,8 @@ fn start(
 /// In the child: become root of the namespace, with nothing of the parent's but what it needs.
 fn prepare(ends: &Ends, identity: Identity, console: Console) -> Result<(), Failure> {
     let doing = || "separate the sandbox from Kiln".to_owned();
-    system::block_signals().doing(doing)?;
+    // First the default: of children of a process that ignores their end, nobody is told.
+    system::default_signals().and_then(|()| system::block_signals()).doing(doing)?;
     let kept = [ends.reporter.descriptor().as_raw_fd(), ends.start.as_raw_fd(), ends.parent.as_raw_fd()];
     if console == Console::Lines {
         take_streams(&ends.output).doing(doing)?;
@@ -183,7 +184,11 @@ impl Running {
                 stopped = self.stop(&ready)?;
             }
         }
-        waitpid(Some(self.child), WaitOptions::empty()).map_err(watching)?;
+        match waitpid(Some(self.child), WaitOptions::empty()) {
+            // A process that ignores the end of its children has none to wait for.
+            Ok(_) | Err(Errno::CHILD) => {}
+            Err(error) => return Err(watching(error)),
+        }
         let last_lines = lines.finish(launch.on_line);
         interpret(&messages, Outcome { value: None, stopped, last_lines })
     }

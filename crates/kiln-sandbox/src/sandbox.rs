@@ -58,7 +58,7 @@ pub enum Upper {
     /// Nowhere: they are held in memory while the sandbox lives.
     Discard,
     /// Into this directory, at once. It is made if it is missing, and continued if it is not. Until the sandbox ends there
-    /// is a directory with `.work` added to its name beside it.
+    /// is a directory with `.work` added to its name beside it. Nothing is flushed to the disk: who keeps the layer does.
     Directory(Utf8PathBuf),
     /// Into memory, and when the sandbox ends, unless it is cancelled, into this directory, which must be missing or empty.
     Memory(Utf8PathBuf),

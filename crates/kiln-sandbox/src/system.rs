@@ -47,11 +47,14 @@ pub(crate) fn block_signals() -> io::Result<()> {
     mask(libc::SIG_SETMASK, &full_set())
 }
 
-/// Gives every signal its default meaning and holds none back, as a program expects to be started.
+/// Gives every signal its default meaning and holds none back, whatever this process was started with.
+///
+/// All but the one for broken pipes: our own code wants an error instead, and the standard library gives programs the default.
 pub(crate) fn default_signals() -> io::Result<()> {
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: `SIG_DFL` is a valid disposition for every signal; those that cannot be changed are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        let disposition = if signal == libc::SIGPIPE { libc::SIG_IGN } else { libc::SIG_DFL };
+        // SAFETY: both are valid dispositions for every signal; signals that cannot be changed are refused.
+        unsafe { libc::signal(signal, disposition) };
     }
     mask(libc::SIG_SETMASK, &set_of(&[]))
 }

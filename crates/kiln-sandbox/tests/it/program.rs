@@ -111,7 +111,12 @@ fn a_shell_has_a_terminal_of_its_own() {
             .act(move || {
                 // Inside, this identity's root is root.
                 sandbox.identity = kiln_sandbox::Identity::Root;
-                at_a_terminal(&sandbox, b"trap 'exit 7' INT; tty; stty size; while :; do read x; done\n", b"\x03")
+                sandbox.limits.timeout = Some(Duration::from_secs(60));
+                at_a_terminal(
+                    &sandbox,
+                    b"trap 'exit 7' INT; tty; stty size; echo rea''dy; while :; do read x; done\n",
+                    b"\x03",
+                )
             })
             .unwrap();
         assert_eq!(ending, Ending::Code(7), "{shown}");
@@ -120,7 +125,7 @@ fn a_shell_has_a_terminal_of_its_own() {
     });
 }
 
-/// Types into a terminal that is this process's, first one thing, and another once the size was shown.
+/// Types into a terminal that is this process's, first one thing, and another once the shell itself is at work.
 fn at_a_terminal(sandbox: &kiln_sandbox::Sandbox, first: &[u8], then: &'static [u8]) -> (Ending, String, bool) {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
     use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
@@ -137,7 +142,7 @@ fn at_a_terminal(sandbox: &kiln_sandbox::Sandbox, first: &[u8], then: &'static [
         while !shown.ends_with(b"the end") {
             let length = rustix::io::read(&person, &mut bytes[..]).unwrap();
             shown.extend_from_slice(&bytes[..length]);
-            if !typed && shown.windows(6).any(|window| window == b"50 120") {
+            if !typed && shown.windows(5).any(|window| window == b"ready") {
                 rustix::io::write(&person, then).unwrap();
                 typed = true;
             }
