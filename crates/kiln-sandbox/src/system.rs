@@ -208,6 +208,18 @@ mod tests {
         assert_eq!(code_of(|| std::panic::resume_unwind(Box::new("never seen"))), Some(PANICKED));
     }
 
+    /// Some supervisors start their programs so, and it is inherited.
+    #[test]
+    fn the_end_of_a_sandbox_is_noticed_where_the_end_of_children_is_ignored() {
+        let code = code_of(|| {
+            // SAFETY: a valid disposition, in a process of the test's own.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            let result = crate::Identity::Root.act(|| 5);
+            i32::from(result.is_ok_and(|value| value == 5) == rustix::process::geteuid().is_root())
+        });
+        assert_eq!(code, Some(1));
+    }
+
     /// The numbers of two descriptors that nobody closes any more.
     fn leaked((one, other): (OwnedFd, OwnedFd)) -> (RawFd, RawFd) {
         (one.into_raw_fd(), other.into_raw_fd())
