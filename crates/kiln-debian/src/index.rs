@@ -261,6 +261,19 @@ impl Index {
         Self::load(builder.finish()?)
     }
 
+    /// A small index of just the stanzas that `keep` accepts: it offers the kept packages of an index that is no longer
+    /// current, and nothing else of it. [`Stanza::mention`] stays as it is in the whole.
+    ///
+    /// # Errors
+    /// None in practice, as it is no larger than the whole.
+    pub fn only(&self, keep: impl Fn(&Stanza<'_>) -> bool) -> Result<Self, IndexError> {
+        let mut builder = Builder::new(&self.architecture);
+        for stanza in (0..self.len()).filter_map(|place| self.stanza(place)).filter(|stanza| keep(stanza)) {
+            builder.push(&stanza)?;
+        }
+        Self::load(builder.finish()?)
+    }
+
     /// Takes back what [`Index::build`] made.
     ///
     /// # Errors
@@ -494,8 +507,12 @@ impl<'a> Builder<'a> {
         }
         let mut stanza = reader.stanza(architecture == "all", file)?;
         stanza.mention = self.mentions.read(stanza.name, paragraph);
+        self.push(&stanza)
+    }
+
+    fn push(&mut self, stanza: &Stanza<'_>) -> Result<(), IndexError> {
         self.records.push(u32::try_from(self.bytes.len()).map_err(|_| IndexError::TooLarge)?);
-        write_record(&mut self.bytes, &stanza);
+        write_record(&mut self.bytes, stanza);
         Ok(())
     }
 
@@ -954,6 +971,10 @@ mod tests {
         index.versions_of(name).map(|place| index.stanza(place).unwrap().version).collect()
     }
 
+    fn oldest<'a>(index: &'a Index, name: &str) -> Stanza<'a> {
+        index.stanza(index.versions_of(name).last().unwrap()).unwrap()
+    }
+
     #[test]
     fn fields_are_read_back() {
         let fields = "Architecture: all\nMulti-Arch: foreign\nEssential: yes\nProtected: yes\nPriority: required\n\
@@ -1050,6 +1071,38 @@ mod tests {
         let mentions: Vec<_> =
             (0..4).map(|place| index.stanza(place).unwrap()).map(|stanza| (stanza.name, stanza.mention)).collect();
         assert_eq!(mentions, [("a", 2), ("b", 0), ("c", 1), ("d", 3)]);
+    }
+
+    #[test]
+    fn part_of_an_index_is_an_index() {
+        let text = stanza("d", "1", "Depends: c\nProvides: v")
+            + &stanza("b", "1", "Essential: yes\nProvides: v (= 2)")
+            + &stanza("b", "2", "")
+            + &stanza("c", "1", "Architecture: all\nEssential: yes");
+        let whole = load(&text);
+        let part = whole.only(|stanza| stanza.name != "d" && stanza.version == "1").unwrap();
+        assert_eq!(part.architecture(), "amd64");
+        assert_eq!(part.names().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(versions(&part, "b"), ["1"]);
+        assert_eq!(versions(&part, "d"), [""; 0]);
+        // As they are in the whole, with the number of the mention, though `d`, which mentions `c`, is gone.
+        assert_eq!(oldest(&part, "b"), Stanza { mention: 3, ..oldest(&whole, "b") });
+        assert_eq!((oldest(&part, "c"), oldest(&part, "c").mention), (oldest(&whole, "c"), 1));
+        assert_eq!(part.providers_of("v").collect::<Vec<_>>(), [Provider { place: 0, version: Some("2") }]);
+        assert_eq!(part.provided_names().collect::<Vec<_>>(), ["v"]);
+        assert_eq!(part.essential().collect::<Vec<_>>(), [0, 1]);
+        assert!(whole.only(|_| false).unwrap().is_empty());
+    }
+
+    #[test]
+    fn whole_of_an_index_is_the_index() {
+        let whole = Index::load(blob()).unwrap();
+        let all = whole.only(|_| true).unwrap();
+        let shown =
+            |index: &Index| (0..index.len()).map(|place| format!("{:?}", index.stanza(place))).collect::<Vec<_>>();
+        assert_eq!(shown(&all), shown(&whole));
+        assert!(all.essential().eq(whole.essential()) && all.provided_names().eq(whole.provided_names()));
+        assert!(all.providers_of("w").eq(whole.providers_of("w")));
     }
 
     #[test]
