@@ -27,6 +27,8 @@ pub(super) struct Choices<'u> {
     base: BTreeMap<&'u str, PackageId>,
     excluded: BTreeSet<&'u str>,
     constrained: BTreeMap<&'u str, Vec<&'u Wanted>>,
+    /// These come first among the targets of an or-group.
+    foremost: BTreeSet<PackageId>,
     offered: RefCell<BTreeMap<&'u str, Rc<[PackageId]>>>,
     targets: RefCell<BTreeMap<&'u str, Rc<[PackageId]>>>,
     packages: RefCell<BTreeMap<PackageId, Rc<Package<'u>>>>,
@@ -77,10 +79,16 @@ impl<'u> Choices<'u> {
             base: request.base.iter().map(|&package| (universe.name(package), package)).collect(),
             excluded: request.exclude.iter().map(String::as_str).collect(),
             constrained,
+            foremost: BTreeSet::new(),
             offered: RefCell::default(),
             targets: RefCell::default(),
             packages: RefCell::default(),
         }
+    }
+
+    /// The same choices, with these packages before all other targets of an or-group.
+    pub(super) fn with_foremost(self, foremost: &BTreeSet<PackageId>) -> Self {
+        Self { foremost: foremost.clone(), ..self }
     }
 
     pub(super) fn universe(&self) -> &'u Universe {
@@ -131,7 +139,8 @@ impl<'u> Choices<'u> {
         versions
     }
 
-    /// What is offered for an or-group: the alternatives in the order written, each in order of preference.
+    /// What is offered for an or-group: what is foremost, then the alternatives in the order written, each in order of
+    /// preference.
     pub(super) fn targets(&self, group: Group<'u>) -> Rc<[PackageId]> {
         if let Some(known) = self.targets.borrow().get(group.text()) {
             return Rc::clone(known);
@@ -144,6 +153,7 @@ impl<'u> Choices<'u> {
                 }
             }
         }
+        targets.sort_by_key(|target| !self.foremost.contains(target));
         let targets: Rc<[PackageId]> = targets.into();
         self.targets.borrow_mut().insert(group.text(), Rc::clone(&targets));
         targets

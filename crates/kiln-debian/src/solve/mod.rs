@@ -1,6 +1,6 @@
 //! Chooses the packages of an image.
 //!
-//! 0. A lock that still is an answer is kept.
+//! 0. A lock that still is an answer is kept. Else `regain` brings back what would be lost of it for an alternative.
 //! 1. `choices`: what may be chosen at all for this request: one version a name, or all where versions are pinned.
 //! 2. `greedy`: apt's classic way, depth first, the first alternative that works. Its answer is what every user of
 //!    Debian would get, so it is taken whenever there is one.
@@ -19,11 +19,12 @@ mod explain;
 mod greedy;
 mod propagate;
 mod reach;
+mod regain;
 mod selected;
 mod story;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use explain::{Unsolvable, UnsolvableKind};
 pub use verify::{Violation, verify};
@@ -110,22 +111,11 @@ pub enum Why {
     },
 }
 
-impl Engine {
-    /// Its name, with a version that is raised when it may choose otherwise.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Greedy => "apt-classic/1",
-            Self::Complete => "resolvo/1",
-            Self::Kept => "kept",
-        }
-    }
-}
-
 /// Chooses the packages that satisfy a request.
 ///
-/// A lock that still is an answer is the answer, whatever the indexes offer since. What is chosen anew is such that,
-/// once locked, it stays.
+/// A lock that still is an answer is the answer, whatever the indexes offer since. Where it is none, each of its
+/// packages stays that still answers, though Debian's order has another alternative first. What is chosen anew is such
+/// that, once locked, it stays.
 ///
 /// # Errors
 /// When there is no such choice: why not, and which requests are to blame.
@@ -133,7 +123,7 @@ pub fn solve(universe: &Universe, request: &Request) -> Result<Selection, Unsolv
     if let Some(kept) = keep_locked(universe, request) {
         return Ok(kept);
     }
-    let selection = choose(universe, request)?;
+    let selection = regain::choose(universe, request)?;
     // Without recommended packages it does, being verified and without superfluous packages.
     Ok(if request.recommends { steady(universe, request, selection) } else { selection })
 }
@@ -145,7 +135,7 @@ fn steady(universe: &Universe, request: &Request, mut selection: Selection) -> S
         if keep_locked(universe, &again).is_some() {
             break;
         }
-        match choose(universe, &again) {
+        match regain::choose(universe, &again) {
             Ok(next) if next.packages != selection.packages => selection = next,
             _ => break,
         }
@@ -170,8 +160,9 @@ fn as_lock(universe: &Universe, selection: &Selection) -> BTreeMap<String, Strin
     selection.packages.iter().map(exact).collect()
 }
 
-fn choose(universe: &Universe, request: &Request) -> Result<Selection, Unsolvable> {
-    let choices = Choices::new(universe, request, Breadth::Candidates);
+/// Chooses anew, with `foremost` before all other alternatives.
+fn choose(universe: &Universe, request: &Request, foremost: &BTreeSet<PackageId>) -> Result<Selection, Unsolvable> {
+    let choices = Choices::new(universe, request, Breadth::Candidates).with_foremost(foremost);
     let roots = choices.roots()?;
     let picked = match greedy::solve(&choices, &roots) {
         Ok(packages) => match settle(&choices, &roots, &packages, Engine::Greedy) {
@@ -181,7 +172,7 @@ fn choose(universe: &Universe, request: &Request) -> Result<Selection, Unsolvabl
         Err(picked) => picked,
     };
     let breadth = if versions_matter(universe, request) { Breadth::AllVersions } else { Breadth::Candidates };
-    let choices = Choices::new(universe, request, breadth);
+    let choices = Choices::new(universe, request, breadth).with_foremost(foremost);
     let roots = choices.roots()?;
     let preferred = choices.locked_packages().unwrap_or(picked).into_iter().collect();
     let found = complete::solve(&choices, &roots, &preferred)

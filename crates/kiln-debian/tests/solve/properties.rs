@@ -207,6 +207,25 @@ proptest! {
     }
 
     #[test]
+    fn answer_beside_a_lock_is_the_answer_once_locked(
+        world in world(),
+        earlier in wanted(),
+        later in wanted(),
+        recommends in any::<bool>(),
+        gone in prop::sample::select(&NAMES),
+    ) {
+        let universe = universe(&lines(&world));
+        let Some((_, mut before)) = locked(&universe, &request(&earlier, recommends)) else { return Ok(()) };
+        before.locked.remove(gone);
+        let wanted = [earlier, later].concat();
+        let beside = Request { locked: before.locked, ..request(&wanted, recommends) };
+        if let Some((first, again)) = locked(&universe, &beside) {
+            let (second, _) = locked(&universe, &again).unwrap();
+            prop_assert_eq!(first, second);
+        }
+    }
+
+    #[test]
     fn child_keeps_all_of_its_parent(world in world(), parent in wanted(), child in wanted()) {
         let universe = universe(&lines(&world));
         let Ok(base) = solved(&universe, &request(&parent, false)) else { return Ok(()) };

@@ -290,6 +290,65 @@ fn locked_versions_stay() {
     check(&world, &with_lock("lib", &[("dev", "1")]), "lib=2");
 }
 
+/// A lock of version 1 of each.
+fn with_names_locked(wanted: &str, names: &[&str]) -> Request {
+    with_lock(wanted, &names.iter().map(|&name| (name, "1")).collect::<Vec<_>>())
+}
+
+#[test]
+fn locked_alternative_stays_when_something_is_added() {
+    let world = universe("foo 1; Depends: aa | bb\naa 1\nbb 1\nzz 1");
+    check(&world, &request("foo, zz"), "aa foo zz");
+    check(&world, &with_names_locked("foo, zz", &["foo", "bb"]), "bb foo zz");
+    // Given free, as for an update of bb, Debian's order counts again.
+    check(&world, &with_names_locked("foo, zz", &["foo"]), "aa foo zz");
+    // A version that is gone does not answer any more.
+    check(&world, &with_lock("foo, zz", &[("foo", "1"), ("bb", "0")]), "aa foo zz");
+    // What is requested goes before what is locked, and so does what is excluded.
+    check(&world, &with_names_locked("foo, aa", &["foo", "bb"]), "aa foo");
+    let excluding = Request { exclude: vec!["bb".to_owned()], ..with_names_locked("foo, zz", &["foo", "bb"]) };
+    check(&world, &excluding, "aa foo zz");
+    let base = Request { base: vec![world.candidate("aa").unwrap()], ..with_names_locked("foo, zz", &["foo", "bb"]) };
+    check(&world, &base, "aa foo zz");
+}
+
+#[test]
+fn locked_alternative_keeps_what_it_needs() {
+    let world = universe(
+        "foo 1; Depends: aa | bb; Recommends: ra | rb\naa 1; Depends: x\nbb 1; Depends: cc | dd\ncc 1\n\
+         dd 1; Depends: ee | ff\nee 1\nff 1\nra 1\nrb 1\nx 1\nzz 1",
+    );
+    let locked = ["foo", "bb", "dd", "ff", "rb"];
+    check(&world, &with_names_locked("foo, zz", &locked), "bb dd ff foo zz");
+    let recommends = Request { recommends: true, ..with_names_locked("foo, zz", &locked) };
+    check(&world, &recommends, "bb dd ff foo rb zz");
+    // What nobody needs any more goes, and the rest stays.
+    check(&world, &with_names_locked("foo", &["foo", "bb", "dd", "ff", "x", "zz"]), "bb dd ff foo");
+}
+
+#[test]
+fn locked_alternative_goes_where_it_cannot_stay() {
+    let lines =
+        "foo 1; Depends: aa | bb; Pre-Depends: pp | qq\naa 1; Conflicts: bb\nbb 1\npp 1\nqq 1\nnew 1; Depends: aa";
+    let world = universe(lines);
+    check(&world, &with_names_locked("foo, new", &["foo", "bb", "qq"]), "aa foo new qq");
+    check(&world, &with_names_locked("foo, new", &["foo", "bb", "pp"]), "aa foo new pp");
+    // Beside the other it may stay.
+    let world = universe(&lines.replace("; Conflicts: bb", ""));
+    check(&world, &with_names_locked("foo, new", &["foo", "bb", "pp"]), "aa bb foo new pp");
+}
+
+#[test]
+fn complete_engine_keeps_locked_alternatives() {
+    let world = universe(
+        "x 1; Depends: p1 | p2, y\ny 1; Depends: q | r\nq 1\nr 1\np1 1; Conflicts: q, r\np2 1; Depends: s | t\n\
+         s 1\nt 1\nzz 1",
+    );
+    let selection = check(&world, &with_names_locked("x, zz", &["x", "y", "p2", "r", "t"]), "p2 r t x y zz");
+    assert_eq!(selection.engine, Engine::Complete);
+    check(&world, &with_names_locked("x, zz", &["x", "y", "r", "t"]), "p2 r t x y zz");
+}
+
 #[test]
 fn locked_choice_between_equals_stays() {
     let world = universe("x 1; Depends: v\na 1; Provides: v\nb 1; Provides: v");
