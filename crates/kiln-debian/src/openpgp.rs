@@ -1,7 +1,7 @@
-//! OpenPGP signatures as APT repositories use them: `InRelease` (signed inline), `Release` with `Release.gpg`.
+//! OpenPGP signatures as APT repositories use them: inline, in `InRelease`.
 //!
 //! 1. [`Keyring::parse`] reads certificates; [`DEBIAN_ARCHIVE_KEYS`] are Debian's.
-//! 2. [`verify_inline`] and [`verify_detached`] give back the text that was signed, and by whom.
+//! 2. [`verify_inline`] gives back the text that was signed, and by whom.
 //!
 //! One good signature by a key of the keyring is enough; signatures by other keys, or by keys that have expired, are
 //! ignored (Debian signs with the old and the new release's keys). A signature by a valid key that does not fit
@@ -73,9 +73,6 @@ pub enum SignatureError {
     /// The document ends before its signature does.
     #[error("the signed document is truncated")]
     Truncated,
-    /// The signed text is not UTF-8.
-    #[error("the signed text is not UTF-8")]
-    NotUtf8,
     /// The signature's armor is damaged.
     #[error("read the signature's armor")]
     Armor(#[from] ArmorError),
@@ -115,25 +112,6 @@ pub fn verify_inline(bytes: &[u8], keyring: &Keyring, now: Timestamp) -> Result<
     let signatures = parse_signatures(document.signatures)?;
     let (signers, ignored) = judge(&signatures, &clear_text::canonical(&document.lines), keyring, now)?;
     let text = document.lines.iter().flat_map(|line| [line, "\n"]).collect();
-    Ok(Verified { text, signers, ignored })
-}
-
-/// Verifies a document whose signatures are apart, such as `Release` and `Release.gpg` (binary or armored).
-///
-/// # Errors
-/// When no key of the keyring vouches for it at `now`.
-pub fn verify_detached(
-    bytes: &[u8],
-    signatures: &[u8],
-    keyring: &Keyring,
-    now: Timestamp,
-) -> Result<Verified, SignatureError> {
-    if bytes.len() > DOCUMENT_BYTES_MAX {
-        return Err(SignatureError::TooLarge);
-    }
-    let signatures = parse_signatures(signatures)?;
-    let (signers, ignored) = judge(&signatures, bytes, keyring, now)?;
-    let text = String::from_utf8(bytes.to_vec()).map_err(|_| SignatureError::NotUtf8)?;
     Ok(Verified { text, signers, ignored })
 }
 

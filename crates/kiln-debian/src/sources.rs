@@ -1,8 +1,9 @@
 //! apt's sources: the one-line format (`sources.list`) and deb822 (`*.sources`), as sources.list(5) has them.
 //!
-//! Read to learn from the host which mirrors and keys it uses. Hosts' files may be odd, so nothing here gives up: what
-//! can be understood is an entry, what cannot is a [`Problem`] with its file and line. Source packages (`deb-src`),
-//! `cdrom:` and disabled entries are left out silently: they are in order, and of no use here.
+//! Read to learn from the host which mirrors it uses; whose signatures it believes is not asked. Hosts' files may be
+//! odd, so nothing here gives up: what can be understood is an entry, what cannot is a [`Problem`] with its file and
+//! line. Source packages (`deb-src`), `cdrom:` and disabled entries are left out silently: they are in order, and of no
+//! use here.
 
 use std::fmt;
 
@@ -32,24 +33,6 @@ pub struct SourceEntry {
     pub components: Vec<String>,
     /// Only for these; empty for what apt is configured for.
     pub architectures: Vec<String>,
-    /// Whose signatures count; nothing for all the host trusts.
-    pub signed_by: Option<SignedBy>,
-    /// The host takes this source without a valid signature (`trusted=yes`). Kiln does not.
-    pub trusted: bool,
-}
-
-/// Whose signatures count for a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SignedBy {
-    /// A keyring's absolute path, and fingerprints; either may be several.
-    Keys {
-        /// Absolute paths of keyrings.
-        paths: Vec<String>,
-        /// Fingerprints of keys, upper-case; those with an exclamation mark exclude subkeys.
-        fingerprints: Vec<String>,
-    },
-    /// The armored certificate itself.
-    Inline(String),
 }
 
 /// Something in a file that could not be understood.
@@ -170,12 +153,9 @@ fn split_words(text: &str) -> Result<Vec<String>, String> {
 
 fn add_option(entry: &mut SourceEntry, option: &str) -> Result<(), String> {
     let (name, value) = option.split_once('=').ok_or_else(|| format!("the option `{option}` has no `=`"))?;
-    match name.to_ascii_lowercase().as_str() {
-        "arch" => entry.architectures = value.split(',').map(str::to_owned).collect(),
-        "signed-by" => entry.signed_by = Some(parse_keys(value.split(','))?),
-        "trusted" => entry.trusted = parse_yes(value)?,
-        // `arch+=`, `arch-=`, `lang=`, `pdiffs=`...: nothing that changes where packages are.
-        _ => {}
+    // Not `arch+=`, `arch-=`, `lang=`, `signed-by=`...: nothing that changes where packages are.
+    if name.eq_ignore_ascii_case("arch") {
+        entry.architectures = value.split(',').map(str::to_owned).collect();
     }
     Ok(())
 }
@@ -201,8 +181,6 @@ fn parse_paragraph(paragraph: &Paragraph<'_>) -> Result<Option<SourceEntry>, Str
     }
     let mut entry = new_entry(uris, suites, words(paragraph, "Components")?)?;
     entry.architectures = words(paragraph, "Architectures")?;
-    entry.signed_by = paragraph.field("Signed-By").map(parse_signed_by).transpose()?;
-    entry.trusted = text(paragraph, "Trusted")?.is_some_and(|value| parse_yes(&value).unwrap_or(false));
     Ok(Some(entry))
 }
 
@@ -219,38 +197,7 @@ fn new_entry(uris: Vec<String>, suites: Vec<String>, components: Vec<String>) ->
     }
     let uris = uris.iter().map(|uri| uri.trim_end_matches('/').to_owned()).collect();
     let (file, line, architectures) = (String::new(), 0, Vec::new());
-    Ok(SourceEntry { file, line, uris, suites, components, architectures, signed_by: None, trusted: false })
-}
-
-/// Paths and fingerprints, or an armored certificate.
-fn parse_signed_by(field: &Field<'_>) -> Result<SignedBy, String> {
-    let value = field.text().map_err(|error| without_line(&error))?;
-    if value.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
-        return Ok(SignedBy::Inline(unfold(field)));
-    }
-    parse_keys(lines(field).iter().flat_map(|line| line.split([' ', '\t', ','])))
-}
-
-fn parse_keys<'a>(words: impl Iterator<Item = &'a str>) -> Result<SignedBy, String> {
-    let (mut paths, mut fingerprints) = (Vec::new(), Vec::new());
-    for word in words.filter(|word| !word.is_empty()) {
-        if word.starts_with('/') {
-            paths.push(word.to_owned());
-        } else if is_fingerprint(word.strip_suffix('!').unwrap_or(word)) {
-            fingerprints.push(word.to_ascii_uppercase());
-        } else {
-            return Err(format!("`{word}` is neither the absolute path of a keyring nor a fingerprint"));
-        }
-    }
-    if paths.is_empty() && fingerprints.is_empty() {
-        return Err("`Signed-By` is empty".to_owned());
-    }
-    Ok(SignedBy::Keys { paths, fingerprints })
-}
-
-/// 40 hexadecimal digits for keys of version 4, 64 for version 6.
-fn is_fingerprint(word: &str) -> bool {
-    matches!(word.len(), 40 | 64) && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+    Ok(SourceEntry { file, line, uris, suites, components, architectures })
 }
 
 fn parse_yes(value: &str) -> Result<bool, String> {
@@ -278,35 +225,22 @@ fn lines(field: &Field<'_>) -> Vec<String> {
     raw.map(|line| String::from_utf8_lossy(line).trim().to_owned()).collect()
 }
 
-/// The text of a folded field: each line without the space before it, `.` for an empty one.
-fn unfold(field: &Field<'_>) -> String {
-    let line = |line: &String| if line == "." { "\n".to_owned() } else { format!("{line}\n") };
-    lines(field).iter().map(line).collect::<String>().trim_start().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    /// One line an entry: `line: uris suites components [architectures] signed-by trusted`; then the problems.
+    /// One line an entry: `line: uris suites components [architectures]`; then the problems.
     fn show(sources: &Sources) -> String {
         let entry = |entry: &SourceEntry| {
-            let SourceEntry { line, uris, suites, components, architectures, signed_by, trusted, .. } = entry;
+            let SourceEntry { line, uris, suites, components, architectures, .. } = entry;
             let list = |words: &[String]| words.join(",");
             let mut shown = format!("{line}: {} {} {}", list(uris), list(suites), list(components));
             if !architectures.is_empty() {
                 shown += &format!(" [{}]", list(architectures));
             }
-            match signed_by {
-                Some(SignedBy::Keys { paths, fingerprints }) => {
-                    shown += &format!(" by {}", [paths.as_slice(), fingerprints].concat().join(","));
-                }
-                Some(SignedBy::Inline(armor)) => shown += &format!(" by {armor:?}"),
-                None => {}
-            }
-            shown + if *trusted { " trusted" } else { "" }
+            shown
         };
         let entries = sources.entries.iter().map(entry);
         entries.chain(sources.problems.iter().map(Problem::to_string)).collect::<Vec<_>>().join("\n")
@@ -330,9 +264,9 @@ mod tests {
         );
         check(
             "deb [arch=amd64,arm64 signed-by=/etc/apt/keyrings/a.gpg] https://mirror.example trixie main",
-            "1: https://mirror.example trixie main [amd64,arm64] by /etc/apt/keyrings/a.gpg",
+            "1: https://mirror.example trixie main [amd64,arm64]",
         );
-        check("deb [ trusted=yes lang=none ] file:/srv/mirror ./", "1: file:/srv/mirror ./  trusted");
+        check("deb [ trusted=yes lang=none ] file:/srv/mirror ./", "1: file:/srv/mirror ./ ");
         check("deb-src http://mirror.example/debian trixie main", "");
         check("deb cdrom:[Debian GNU/Linux 13 _Trixie_ - DVD 1]/ trixie main", "");
     }
@@ -350,7 +284,6 @@ mod tests {
              deb [arch=amd64 http://mirror.example trixie main\n\
              deb [arch] http://mirror.example trixie main\n\
              deb mirror.example trixie main\n\
-             deb [signed-by=keys/a.gpg] http://mirror.example trixie main\n\
              deb http://[::1 trixie main\n",
             "2: http://mirror.example/debian trixie main\n\
              sources.list:1: unknown kind of source `rpm`: `deb` and `deb-src` are known\n\
@@ -361,8 +294,7 @@ mod tests {
              sources.list:7: the options have no `]`\n\
              sources.list:8: the option `arch` has no `=`\n\
              sources.list:9: `mirror.example` is not a URI\n\
-             sources.list:10: `keys/a.gpg` is neither the absolute path of a keyring nor a fingerprint\n\
-             sources.list:11: a `[` has no `]`",
+             sources.list:10: a `[` has no `]`",
         );
         let mut sources = Sources::default();
         sources.add("a.list", b"\xff\ndeb http://mirror.example/debian trixie main\n");
@@ -394,9 +326,8 @@ Trusted: yes
         check(
             "debian.sources",
             PARAGRAPHS,
-            "2: http://mirror.example/debian,http://other.example/debian trixie,trixie-updates main,non-free-firmware \
-             by /usr/share/keyrings/debian-archive-keyring.gpg\n\
-             12: http://mirror.example/debian-security trixie-security main [amd64] trusted",
+            "2: http://mirror.example/debian,http://other.example/debian trixie,trixie-updates main,non-free-firmware\n\
+             12: http://mirror.example/debian-security trixie-security main [amd64]",
         );
     }
 
@@ -408,22 +339,6 @@ Trusted: yes
         check("a.sources", &of("Enabled: yes\nTypes: deb"), entry);
         check("a.sources", &of("Types: deb-src"), "");
         check("a.sources", &of("Types: deb"), entry);
-    }
-
-    #[test]
-    fn certificates_may_stand_in_the_file() {
-        let text = "Types: deb\nURIs: http://mirror.example\nSuites: x\nComponents: main\nSigned-By:\n \
-                    -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n Zm9v\n -----END PGP PUBLIC KEY BLOCK-----\n";
-        let armor = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nZm9v\n-----END PGP PUBLIC KEY BLOCK-----\n";
-        check("a.sources", text, &format!("1: http://mirror.example x main by {armor:?}"));
-    }
-
-    #[test]
-    fn fingerprints_are_keys() {
-        let fingerprint = "b8b80b5b623eab6ad8775c45b7c5d7d6350947f8";
-        let line = format!("deb [signed-by={fingerprint}!,/a.gpg] http://mirror.example x main");
-        let expected = format!("1: http://mirror.example x main by /a.gpg,{}!", fingerprint.to_uppercase());
-        check("a.list", &line, &expected);
     }
 
     #[test]

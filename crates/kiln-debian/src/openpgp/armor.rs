@@ -1,6 +1,6 @@
 //! ASCII armor: OpenPGP packets as lines of base64 between `-----BEGIN ...-----` and `-----END ...-----`.
 //!
-//! Several blocks in one text are one sequence of packets, as `Release.gpg` and keyrings have them. Text around the
+//! Several blocks in one text are one sequence of packets, as keyrings have them. Text around the
 //! blocks is not looked at. The checksum line is not checked: RFC 9580 forbids to refuse for its sake, and signatures
 //! protect what they sign.
 

@@ -61,8 +61,6 @@ struct Certificate {
     direct: Vec<Signature>,
     users: Vec<(UserId, Vec<Signature>)>,
     subkeys: Vec<(PublicSubkey, Vec<Signature>)>,
-    /// Fingerprints of the only keys of it that may sign, where the user said so.
-    only: Option<Vec<String>>,
 }
 
 /// A key of the keyring that may have made a signature.
@@ -99,14 +97,6 @@ impl Keyring {
         for certificate in other.certificates {
             self.add(certificate);
         }
-    }
-
-    /// What is left of it when only these fingerprints are believed, as apt's `Signed-By` has them, in any case: that
-    /// of a primary key or a subkey stands for its whole certificate, with an exclamation mark for that key alone.
-    #[must_use]
-    pub fn restricted_to(&self, fingerprints: &[impl AsRef<str>]) -> Self {
-        let restricted = self.certificates.iter().filter_map(|certificate| certificate.restricted_to(fingerprints));
-        Self { certificates: restricted.collect() }
     }
 
     /// What is in it, in the order of the file.
@@ -155,13 +145,7 @@ fn certificates(packets: &[u8]) -> Vec<Certificate> {
     let mut subject = Subject::Ignored;
     for packet in PacketParser::new(packets).flatten() {
         if let Packet::PublicKey(primary) = packet {
-            certificates.push(Certificate {
-                primary,
-                direct: Vec::new(),
-                users: Vec::new(),
-                subkeys: Vec::new(),
-                only: None,
-            });
+            certificates.push(Certificate { primary, direct: Vec::new(), users: Vec::new(), subkeys: Vec::new() });
             subject = Subject::Primary;
         } else if let Some(certificate) = certificates.last_mut() {
             subject = certificate.take(packet, subject);
@@ -213,19 +197,6 @@ impl Certificate {
         let primary = Candidate { certificate: self, subkey: None };
         let subkeys = self.subkeys.iter().map(|subkey| Candidate { certificate: self, subkey: Some(subkey) });
         std::iter::once(primary).chain(subkeys)
-    }
-
-    fn restricted_to(&self, fingerprints: &[impl AsRef<str>]) -> Option<Self> {
-        let is_wanted = |key: &String, mark: &str| {
-            let wanted = fingerprints.iter().filter_map(|wanted| wanted.as_ref().strip_suffix(mark));
-            wanted.into_iter().any(|wanted| wanted.eq_ignore_ascii_case(key))
-        };
-        let own: Vec<String> = self.keys().map(|key| key.fingerprint()).collect();
-        let only: Vec<String> = own.iter().filter(|key| is_wanted(key, "!")).cloned().collect();
-        if own.iter().any(|key| is_wanted(key, "")) {
-            return Some(self.clone());
-        }
-        (!only.is_empty()).then(|| Self { only: Some(only), ..self.clone() })
     }
 
     fn summary(&self) -> CertificateSummary {
@@ -327,9 +298,6 @@ impl Candidate<'_> {
 
     /// Whether this key may sign, at `now`.
     pub(super) fn check(&self, now: Timestamp) -> Result<(), Problem> {
-        if self.certificate.only.as_ref().is_some_and(|only| !only.contains(&self.fingerprint())) {
-            return Err(Problem::KeyExcluded);
-        }
         let statements = self.certificate.check_primary(now)?;
         match self.subkey {
             Some(subkey) => self.certificate.check_subkey(subkey, now),

@@ -62,9 +62,6 @@ pub enum Problem {
         /// Which kind.
         algorithm: String,
     },
-    /// Other keys of the certificate were said to be the only ones.
-    #[error("the key is not one of those that may sign here")]
-    KeyExcluded,
     /// Made before its key was.
     #[error("it is older than its key")]
     OlderThanKey,
