@@ -30,7 +30,7 @@ pub struct PackageChange {
     pub from: Option<PackageState>,
     /// What is locked; nothing if the package goes.
     pub to: Option<PackageState>,
-    /// The classes that hold it themselves, by name; `toolbox.ARCHITECTURE` for Kiln's own tools.
+    /// The classes that hold it themselves, by name; `CLASS (tools)` for what only steps use; `toolbox.ARCHITECTURE` for Kiln's own tools.
     pub classes: Vec<String>,
 }
 
@@ -131,6 +131,9 @@ impl Facts {
             facts.epochs.insert(name.clone(), class.epoch);
             facts.downloads.extend(class.downloads.iter().map(|download| (download.url.clone(), download.sha256)));
             facts.add_packages(name, class.packages());
+            for tools in &class.tools {
+                facts.add_packages(&tools_label(name), tools.waves.iter().flatten());
+            }
         }
         for (architecture, toolbox) in &lock.toolboxes {
             facts.add_packages(&format!("toolbox.{architecture}"), toolbox.packages.iter());
@@ -142,6 +145,12 @@ impl Facts {
         let states = packages.map(|package| ((owner.to_owned(), package.name.clone()), PackageState::of(package)));
         self.packages.extend(states);
     }
+}
+
+/// How a class's list of tools is called where classes are listed.
+#[must_use]
+pub fn tools_label(class: &str) -> String {
+    format!("{class} (tools)")
 }
 
 impl PackageState {

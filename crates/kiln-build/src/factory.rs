@@ -50,6 +50,9 @@ pub enum FactoryError {
         /// Its path in the factory.
         file: String,
     },
+    /// What was to be written cannot be read back: a bug.
+    #[error("the new lock would be refused when it is read")]
+    Unsound(#[source] LockError),
     /// The system refused.
     #[error("{action}")]
     Io {
@@ -156,12 +159,14 @@ impl Factory {
     /// # Errors
     /// If it cannot be written.
     pub fn write_lock(&self, _claim: &Claim, lock: &Lock) -> Result<(), FactoryError> {
+        let text = lock.print();
+        Lock::parse(&text).map_err(FactoryError::Unsound)?;
         let path = self.lock_path();
         // One fixed name beside it: the claim makes it ours, and a killed Kiln leaves at most this one, to be overwritten.
         let aside = self.path(".kiln.lock.new".into());
         let write = || {
             let mut file = fs_err::File::create(&aside)?;
-            file.write_all(lock.print().as_bytes())?;
+            file.write_all(text.as_bytes())?;
             if let Ok(old) = fs_err::metadata(&path) {
                 file.set_permissions(old.permissions())?;
             }

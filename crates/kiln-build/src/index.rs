@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use kiln_debian::compression::{Compression, decompress};
-use kiln_debian::index::Index;
-use kiln_debian::release::{IndexDownload, NoIndexError};
+use kiln_debian::index::{Index, Stanza};
+use kiln_debian::release::{IndexDownload, NoIndexError, Release};
 use kiln_debian::universe::Source;
 use kiln_model::digest::Sha256;
 use kiln_model::event::Event;
-use kiln_model::lock::LockedIndex;
+use kiln_model::lock::{LockedIndex, LockedPackage, PRIORITY_DEFAULT};
 use kiln_store::{FailureReason, FetchError, StoreError, Want};
 use url::Url;
 
@@ -79,14 +79,41 @@ fn is_of_mirror(reason: &FailureReason) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct LoadedIndex {
     pub(crate) locked: LockedIndex,
-    pub(crate) priority: i32,
     pub(crate) index: Index,
 }
 
 impl LoadedIndex {
-    pub(crate) fn source(&self) -> Source {
-        Source { name: self.locked.name(), index: self.index.clone(), priority: self.priority }
+    /// The same index with only these packages in it.
+    pub(crate) fn only(self, packages: &BTreeSet<&LockedPackage>) -> Result<Self, IndexesError> {
+        let is_wanted = |stanza: &Stanza<'_>| packages.iter().any(|package| is_same(stanza, package));
+        let unreadable = |source| IndexesError::Read { name: self.locked.name(), source: Box::new(source) };
+        let index = self.index.only(is_wanted).map_err(unreadable)?;
+        Ok(Self { index, ..self })
     }
+
+    /// The versions of a package that it has.
+    pub(crate) fn stanzas<'a>(&'a self, name: &str) -> impl Iterator<Item = Stanza<'a>> {
+        self.index.versions_of(name).filter_map(|place| self.index.stanza(place))
+    }
+
+    /// Whether it has exactly this package.
+    pub(crate) fn has(&self, package: &LockedPackage) -> bool {
+        self.stanzas(&package.name).any(|stanza| is_same(&stanza, package))
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        Source { name: self.locked.name(), index: self.index.clone(), priority: self.locked.priority }
+    }
+}
+
+/// What there is to choose from: of indexes that are no longer current only certain packages, but those before all
+/// others, so that the kept bytes of a version win over rebuilt ones.
+pub(crate) fn sources(current: &[LoadedIndex], older: &[LoadedIndex]) -> Vec<Source> {
+    older.iter().chain(current).map(LoadedIndex::source).collect()
+}
+
+fn is_same(stanza: &Stanza<'_>, package: &LockedPackage) -> bool {
+    stanza.name == package.name && stanza.version == package.version && stanza.sha256 == package.sha256
 }
 
 /// Which suites to ask the mirrors for.
@@ -101,7 +128,6 @@ pub(crate) enum Refresh {
 /// What one index will be once it is in the store.
 struct Wanted {
     locked: LockedIndex,
-    priority: i32,
     want: Want,
 }
 
@@ -143,7 +169,9 @@ impl Refreshing<'_> {
     ) -> Result<Vec<Wanted>, IndexesError> {
         let locked: Vec<&LockedIndex> =
             self.locked.iter().filter(|index| index.repository == repository.name && index.suite == suite).collect();
-        if self.which == Refresh::Security && !suite.ends_with("-security") {
+        let is_locked = |component: &String| locked.iter().any(|index| index.component == *component);
+        let may_stay = self.which == Refresh::Security && !suite.ends_with("-security");
+        if may_stay && repository.components.iter().all(is_locked) {
             let kept: Vec<Wanted> =
                 newest_of_each(&locked).into_iter().map(|index| by_digest(index, repository)).collect();
             match fetch_missing(&kept, environment) {
@@ -191,7 +219,7 @@ fn by_digest(index: &LockedIndex, repository: &Repository) -> Wanted {
         size_bytes: Some(index.size),
         urls: urls.collect(),
     };
-    Wanted { locked: index.clone(), priority: repository.priority, want }
+    Wanted { locked: index.clone(), want }
 }
 
 /// By digest first: it is right even while the mirror is being updated.
@@ -201,6 +229,15 @@ pub(crate) fn index_urls(mirror: &Mirror, suite: &str, path: &str, digest: &Sha2
         mirror.file(&format!("dists/{suite}/{directory}/by-hash/SHA256/{digest}")),
         mirror.file(&format!("dists/{suite}/{path}")),
     ]
+}
+
+/// apt's priority of a repository that nobody pinned: backports and their like do not put themselves forward.
+fn priority_of(release: &Release) -> i32 {
+    match (release.not_automatic, release.but_automatic_upgrades) {
+        (false, _) => PRIORITY_DEFAULT,
+        (true, true) => 100,
+        (true, false) => 1,
+    }
 }
 
 /// The indexes of a suite as its Release lists them.
@@ -221,6 +258,7 @@ fn wanted(
                 repository: repository.name.clone(),
                 suite: suite.to_owned(),
                 component: component.clone(),
+                priority: repository.priority.unwrap_or_else(|| priority_of(&release.release)),
                 date: release.release.date,
                 key: release.key.clone(),
                 release: release.digest,
@@ -235,7 +273,7 @@ fn wanted(
                 size_bytes: Some(file.size_bytes),
                 urls: paths.map(|path| release.mirror.file(&format!("dists/{suite}/{path}"))).collect(),
             };
-            all.push(Wanted { locked, priority: repository.priority, want });
+            all.push(Wanted { locked, want });
         }
     }
     Ok(all)
@@ -256,7 +294,7 @@ fn load(
             }
             result => result?,
         };
-        Ok(LoadedIndex { locked: wanted.locked, priority: wanted.priority, index })
+        Ok(LoadedIndex { locked: wanted.locked, index })
     };
     wanted.into_iter().map(load).collect()
 }

@@ -26,3 +26,9 @@ pub use index::IndexesError;
 pub use mirror::MirrorError;
 pub use pin::PinError;
 pub use release::SuiteError;
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

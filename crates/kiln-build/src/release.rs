@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kiln_debian::openpgp::{self, Problem, SignatureError};
+use kiln_debian::openpgp::{self, Problem, SignatureError, Signer};
 use kiln_debian::release::{FUTURE_TOLERANCE, Release, ReleaseError, StaleError};
 use kiln_model::digest::Sha256;
 use kiln_model::event::Event;
@@ -234,17 +234,25 @@ fn ask(
     environment: &Environment<'_>,
 ) -> Result<(VerifiedRelease, Option<bool>), Refusal> {
     let Fetched { bytes, changed, validators } = fetch(mirror, suite, environment)?;
-    let verified = openpgp::verify_inline(&bytes, &repository.keyring, environment.now).map_err(Refusal::Signature)?;
-    if let Some(validators) = validators {
-        // Only what is signed is remembered: a bad answer never replaces a good one.
-        environment.store.slot(mirror.release(suite).as_str()).save(&bytes, &validators).map_err(Refusal::Store)?;
-    }
     environment.memory.keep_release(mirror.release(suite).as_str(), &bytes);
+    let verified = openpgp::verify_inline(&bytes, &repository.keyring, environment.now).map_err(Refusal::Signature)?;
     let release = Release::parse(&verified.text).map_err(Refusal::Release)?;
     believe(repository, suite, &release, not_before, environment.now)?;
+    if let Some(validators) = validators {
+        // Only what is believed is remembered: a bad or replayed answer never replaces a good one.
+        environment.store.slot(mirror.release(suite).as_str()).save(&bytes, &validators).map_err(Refusal::Store)?;
+    }
     let (digest, _) = environment.store.insert(&bytes).map_err(Refusal::Store)?;
-    let key = verified.signers.first().map(|signer| signer.fingerprint.clone()).unwrap_or_default();
+    let key = recorded_key(repository, &verified.signers);
     Ok((VerifiedRelease { release, digest, key, mirror: mirror.clone() }, changed))
+}
+
+/// Of several good signatures the one that every host records: by a key that all Kilns know, then by fingerprint.
+fn recorded_key(repository: &Repository, signers: &[Signer]) -> String {
+    let rank = |signer: &&Signer| {
+        (!repository.known_everywhere.contains(&signer.primary_fingerprint), signer.fingerprint.clone())
+    };
+    signers.iter().min_by_key(rank).map(|signer| signer.fingerprint.clone()).unwrap_or_default()
 }
 
 /// Whether a Release whose signature is good is the one that was asked for, and of this time.
@@ -255,15 +263,7 @@ fn believe(
     not_before: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    if let Some(expected) = repository.origin
-        && release.origin.as_deref() != Some(expected)
-    {
-        return Err(Refusal::Origin { expected, actual: release.origin.clone().unwrap_or_default() });
-    }
-    let is_named = [&release.suite, &release.codename].into_iter().flatten().any(|name| name == suite);
-    if !is_named && repository.origin.is_some() {
-        return Err(Refusal::Suite { actual: release.name().to_owned() });
-    }
+    check_identity(repository, suite, release)?;
     if !repository.is_snapshot {
         release.check_dates(now, FUTURE_TOLERANCE).map_err(Refusal::Stale)?;
     }
@@ -271,6 +271,23 @@ fn believe(
         Some(locked) if release.date < locked => Err(Refusal::RolledBack { date: release.date, locked }),
         _ => Ok(()),
     }
+}
+
+/// Whether a Release is that of the suite, made by whom the repository is of.
+pub(crate) fn check_identity(repository: &Repository, suite: &str, release: &Release) -> Result<(), Refusal> {
+    if let Some(expected) = repository.origin
+        && release.origin.as_deref() != Some(expected)
+    {
+        return Err(Refusal::Origin { expected, actual: release.origin.clone().unwrap_or_default() });
+    }
+    // One key may sign several suites: a mirror must not pass one off as another. A Release without any name is only
+    // taken from a repository that the spec vouches for.
+    let mut names = [&release.suite, &release.codename].into_iter().flatten().peekable();
+    let is_nameless = names.peek().is_none() && repository.origin.is_none();
+    if !is_nameless && !names.any(|name| name == suite) {
+        return Err(Refusal::Suite { actual: release.name().to_owned() });
+    }
+    Ok(())
 }
 
 /// A Release file as it came.

@@ -98,9 +98,13 @@ impl From<FactoryError> for CommandError {
             FactoryError::NoSpec { .. } => Some("kiln init writes one; -C names another directory".to_owned()),
             FactoryError::Lock(error) => Some(error.hint().to_owned()),
             FactoryError::NotText { file } => Some(format!("restore {file} from version control")),
-            FactoryError::Spec(_) | FactoryError::Io { .. } => None,
+            FactoryError::Spec(_) | FactoryError::Io { .. } | FactoryError::Unsound(_) => None,
         };
-        let kind = if matches!(error, FactoryError::Io { .. }) { Kind::Environment } else { Kind::Usage };
+        let kind = match &error {
+            FactoryError::Io { .. } => Kind::Environment,
+            FactoryError::Unsound(_) => Kind::Internal,
+            _ => Kind::Usage,
+        };
         Self::hinted(kind, error, hint)
     }
 }
@@ -108,9 +112,10 @@ impl From<FactoryError> for CommandError {
 impl From<LockFailure> for CommandError {
     fn from(error: LockFailure) -> Self {
         let kind = match &error {
-            LockFailure::Unsolvable { .. } | LockFailure::UnknownUpdate { .. } | LockFailure::Universe(_) => {
-                Kind::Usage
-            }
+            LockFailure::Unsolvable { .. }
+            | LockFailure::UnknownUpdate { .. }
+            | LockFailure::Replaces { .. }
+            | LockFailure::Universe(_) => Kind::Usage,
             LockFailure::Mirror(error) => mirror_kind(error),
             LockFailure::Indexes(IndexesError::NoIndex(_)) => Kind::Usage,
             LockFailure::Pin(PinError::Deb { .. } | PinError::Address(_) | PinError::Digest { .. }) => Kind::Usage,
@@ -125,7 +130,7 @@ impl From<WhyError> for CommandError {
     fn from(error: WhyError) -> Self {
         let (kind, hint) = match &error {
             WhyError::NotLocked { .. } => (Kind::No, Some("kiln lock --list shows what is locked".to_owned())),
-            WhyError::Reread(_) => (Kind::Environment, None),
+            WhyError::Reread(error) => (Kind::Environment, error.hint()),
             WhyError::Unsolvable { .. } => {
                 (Kind::Usage, Some("kiln lock --check says where spec and lock part".to_owned()))
             }

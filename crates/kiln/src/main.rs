@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let output = Output::new(args.global.json, args.global.quiet);
     match run(&args, &output) {
+        Ok(()) if output::is_lost() => ExitCode::from(Kind::Environment.exit_code()),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);

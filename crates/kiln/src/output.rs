@@ -3,8 +3,9 @@
 //! With `--json` standard output carries one JSON object a line: events while they happen, then the result or the error.
 //! Without it the same facts are text that reads without colour.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_model::event::{Event, Report};
 use serde::Serialize;
@@ -21,8 +22,13 @@ pub(crate) struct Output {
     bars: Option<Arc<Bars>>,
 }
 
-/// Writes each event as a JSON line.
-struct JsonLines;
+/// Writes each event as a JSON line; when `quiet`, warnings only.
+struct JsonLines {
+    quiet: bool,
+}
+
+/// Set when a result could not be written: then the program must not end as if it could.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 impl std::fmt::Debug for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -35,7 +41,7 @@ impl Output {
     #[must_use]
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
         if json {
-            return Self { json, progress: Arc::new(JsonLines), bars: None };
+            return Self { json, progress: Arc::new(JsonLines { quiet }), bars: None };
         }
         if quiet || !std::io::stderr().is_terminal() {
             return Self { json, progress: Arc::new(Lines::new(quiet)), bars: None };
@@ -84,7 +90,9 @@ impl Output {
 
 impl Report for JsonLines {
     fn event(&self, event: Event) {
-        write_json(&event);
+        if !self.quiet || matches!(event, Event::Warning { .. }) {
+            write_json(&event);
+        }
     }
 }
 
@@ -95,9 +103,18 @@ fn write_json(value: &impl Serialize) {
     }
 }
 
-/// A closed pipe (`kiln lock --list | head`) ends the output, not the program.
+/// A closed pipe (`kiln lock --list | head`) ends the output, not the program. Anything else is said.
 fn write_out(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut out = std::io::stdout();
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    if error.kind() != ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) {
+        let _ = writeln!(std::io::stderr(), "error: write to standard output\n  because: {error}");
+    }
+}
+
+/// Whether something that was to be written was not.
+pub(crate) fn is_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// Bytes for people: three significant figures, decimal units as Debian's tools print them.

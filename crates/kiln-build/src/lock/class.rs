@@ -13,8 +13,9 @@ use kiln_model::lock::{LockedClass, LockedDownload, LockedPackage, LockedToolbox
 use kiln_model::spec::{Action, Class, PackageRequest, Place, RequestKind};
 
 use super::request::{locked_request, tool_names, tool_requests, wanted};
-use super::supply::Supply;
+use super::supply::{Supply, tools_owner};
 use super::{LockFailure, Update, Work};
+use crate::mirror::public_request;
 use crate::pin;
 
 /// Solves the classes of one distribution, each once.
@@ -65,7 +66,7 @@ impl<'a> Solver<'a> {
         local.extend(own.values().cloned());
 
         let universe = self.supply.universe(local.clone())?;
-        let base = self.base(&universe, parent);
+        let base = self.base(&universe, name, parent)?;
         let question = Question {
             owner: format!("class {name}"),
             places: requests.iter().map(|request| Some(&request.place)).collect(),
@@ -80,7 +81,7 @@ impl<'a> Solver<'a> {
         };
         let selection = answer(&universe, &question)?;
         let is_root = parent.is_none();
-        let mut waves = self.in_order(&universe, &base, is_root, &selection.packages);
+        let mut waves = self.in_order(&universe, &base, is_root, &selection.packages, &self.old_packages(name));
         let essential = if is_root && !waves.is_empty() { waves.remove(0) } else { Vec::new() };
         let locked = LockedClass {
             distribution: self.supply.distribution.clone(),
@@ -100,12 +101,23 @@ impl<'a> Solver<'a> {
         lineage.into_iter().flat_map(|class| &class.exclude).map(|exclusion| exclusion.name.clone()).collect()
     }
 
-    /// The parent's packages, found again in this class's universe.
-    fn base(&self, universe: &Universe, parent: Option<&str>) -> Vec<PackageId> {
+    /// The parent's packages, found again in this class's universe. A child adds, it never replaces.
+    fn base(&self, universe: &Universe, class: &str, parent: Option<&str>) -> Result<Vec<PackageId>, LockFailure> {
         let lineage = std::iter::successors(parent, |name| self.solved.get(*name)?.request.from.as_deref());
-        let classes = lineage.filter_map(|name| self.solved.get(name));
-        let packages = classes.flat_map(LockedClass::packages);
-        packages.filter_map(|package| universe.find(&package.name, &package.version)).collect()
+        let classes = lineage.filter_map(|name| self.solved.get(name).map(|solved| (name, solved)));
+        let packages = classes.flat_map(|(name, solved)| solved.packages().map(move |package| (name, package)));
+        let find = |(parent, package): (&str, &LockedPackage)| {
+            find_again(universe, package).ok_or_else(|| {
+                let other = universe.candidate(&package.name).map(|other| universe.stanza(other).filename.to_owned());
+                LockFailure::Replaces {
+                    class: class.to_owned(),
+                    parent: parent.to_owned(),
+                    package: format!("{} {}", package.name, package.version),
+                    other: public_request(&other.unwrap_or_default()),
+                }
+            })
+        };
+        packages.map(find).collect()
     }
 
     /// For each set of tools, what comes on top of the class's packages.
@@ -133,26 +145,30 @@ impl<'a> Solver<'a> {
         let requests: Vec<&PackageRequest> = tools.iter().collect();
         let own = self.local_packages(class.name.as_str(), &requests)?;
         let universe = self.supply.universe(local.iter().cloned().chain(own.values().cloned()).collect())?;
-        let again = packages.iter().filter_map(|&package| {
-            let stanza = class_universe.stanza(package);
-            universe.find(stanza.name, stanza.version)
+        let again = packages.iter().map(|&package| {
+            let package = locked_package(class_universe, package);
+            find_again(&universe, &package).ok_or_else(|| LockFailure::Replaces {
+                class: format!("{} for its steps' tools", class.name),
+                parent: class.name.to_string(),
+                package: format!("{} {}", package.name, package.version),
+                other: "a file among the tools".to_owned(),
+            })
         });
-        let base: Vec<PackageId> = again.collect();
+        let base: Vec<PackageId> = again.collect::<Result<_, _>>()?;
         let question = Question {
             owner: format!("the tools of class {}", class.name),
             places: requests.iter().map(|request| Some(&request.place)).collect(),
             request: Request {
                 wanted: wants(&requests, &own),
                 base: base.clone(),
-                locked: self.supply.kept_by(class.name.as_str()),
+                locked: self.supply.kept_by(&tools_owner(class.name.as_str(), &tool_names(tools))),
                 ..Request::default()
             },
         };
         let selection = answer(&universe, &question)?;
-        Ok(LockedTools {
-            request: tool_names(tools),
-            waves: self.in_order(&universe, &base, false, &selection.packages),
-        })
+        let old = self.old_packages(class.name.as_str());
+        let waves = self.in_order(&universe, &base, false, &selection.packages, &old);
+        Ok(LockedTools { request: tool_names(tools), waves })
     }
 
     /// Kiln's own tools: nothing essential, for they run on the host and are never configured.
@@ -167,7 +183,13 @@ impl<'a> Solver<'a> {
             request: Request { wanted: wanted.collect(), locked: self.supply.kept_by(name), ..Request::default() },
         };
         let selection = answer(&universe, &question)?;
-        let locked = selection.packages.iter().map(|&package| locked_package(&universe, package));
+        let old = self.work.old.and_then(|old| old.toolboxes.get(&self.work.environment.host.architecture));
+        let old = |name: &str| old.and_then(|old| old.packages.iter().find(|package| package.name == name));
+        let locked = selection.packages.iter().map(|&package| {
+            let package = locked_package(&universe, package);
+            let old = old(&package.name);
+            self.supply.steady(package, old)
+        });
         Ok(LockedToolbox { distribution: name.to_owned(), request: packages, packages: locked.collect() })
     }
 
@@ -196,7 +218,7 @@ impl<'a> Solver<'a> {
         let old = self.old_class(class)?;
         let mut packages = old.packages_and_tools();
         let known = packages.find(|package| matches!(&package.origin, Origin::Url(known) if known == url))?;
-        (!self.is_updated(&known.name)).then_some((known.sha256, known.size))
+        (!self.is_updated(&known.name) && !self.is_updated(url)).then_some((known.sha256, known.size))
     }
 
     fn old_class(&self, class: &str) -> Option<&'a LockedClass> {
@@ -226,17 +248,33 @@ impl<'a> Solver<'a> {
         Ok(found.into_values().collect())
     }
 
+    /// What the old lock has for a class and its steps, by name.
+    fn old_packages(&self, class: &str) -> BTreeMap<&'a str, &'a LockedPackage> {
+        let packages = self.old_class(class).into_iter().flat_map(LockedClass::packages_and_tools);
+        packages.map(|package| (package.name.as_str(), package)).collect()
+    }
+
     fn in_order(
         &self,
         universe: &Universe,
         base: &[PackageId],
         is_root: bool,
         packages: &[PackageId],
+        old: &BTreeMap<&str, &LockedPackage>,
     ) -> Vec<Vec<LockedPackage>> {
-        let waves = order(universe, base, is_root, packages);
-        let lock = |wave: Vec<PackageId>| wave.into_iter().map(|package| locked_package(universe, package)).collect();
-        waves.into_iter().map(lock).collect()
+        let lock = |package: PackageId| {
+            let package = locked_package(universe, package);
+            let old = old.get(package.name.as_str()).copied();
+            self.supply.steady(package, old)
+        };
+        let waves = order(universe, base, is_root, packages).into_iter();
+        waves.map(|wave| wave.into_iter().map(lock).collect()).collect()
     }
+}
+
+/// The very package, bytes included.
+fn find_again(universe: &Universe, package: &LockedPackage) -> Option<PackageId> {
+    universe.find(&package.name, &package.version).filter(|&id| universe.stanza(id).sha256 == package.sha256)
 }
 
 /// The requests in the solver's form; a `.deb` file is asked for by the name in its control file.

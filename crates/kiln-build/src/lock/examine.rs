@@ -1,7 +1,7 @@
-//! A lock read back is judged like anybody's: each package against the index that vouches for it, and each class by the
-//! linear verifier, which shares no code with the solvers.
+//! A lock read back is judged like anybody's: each index against the signed Release that vouches for it, each package
+//! against its index, and each class by the linear verifier, which shares no code with the solvers.
 //!
-//! What cannot be judged, because an index is no longer to be had, is said, never passed over.
+//! What cannot be judged, because mirrors have moved on and the store never had it, is said, never passed over.
 
 use std::fmt;
 
@@ -12,9 +12,10 @@ use kiln_model::spec::Spec;
 use serde::Serialize;
 
 use super::request;
-use super::reread::Reread;
-use crate::Environment;
+use super::reread::{Reread, Voucher};
 use crate::factory::Factory;
+use crate::mirror::public_line;
+use crate::{Environment, with_causes};
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -45,11 +46,19 @@ pub fn examine(factory: &Factory, spec: &Spec, lock: &Lock, environment: &Enviro
     for (name, locked) in &lock.distributions {
         match Reread::load(name, locked, factory, spec, environment) {
             Ok(again) => {
+                for index in &locked.indexes {
+                    let place = format!("distribution {name}: index {}", index.name());
+                    match again.vouch(index) {
+                        Voucher::Good => {}
+                        Voucher::Unknown(reason) => examination.unverified.push(format!("{place}: {reason}")),
+                        Voucher::Bad(reason) => examination.violations.push(Violation(format!("{place}: {reason}"))),
+                    }
+                }
                 let judge = Judge { lock, again };
                 judge.classes(name, &mut examination);
                 judge.toolboxes(name, &mut examination);
             }
-            Err(error) => examination.unverified.push(format!("distribution {name}: {error}")),
+            Err(error) => examination.unverified.push(format!("distribution {name}: {}", with_causes(&error))),
         }
     }
     examination.violations.sort();
@@ -73,10 +82,12 @@ impl Judge<'_> {
                 exclude: request::exclusions_again(self.lock, name),
                 ..Request::default()
             };
-            self.judge(&format!("class {name}"), &own, &request, examination);
+            let inherited =
+                class.request.from.as_deref().map(|parent| self.lock.packages_of(parent)).unwrap_or_default();
+            self.judge(&format!("class {name}"), &own, &inherited, request, examination);
             for tools in &class.tools {
                 let all: Vec<&LockedPackage> = own.iter().copied().chain(tools.waves.iter().flatten()).collect();
-                self.judge(&format!("the tools of class {name}"), &all, &Request::default(), examination);
+                self.judge(&format!("the tools of class {name}"), &all, &own, Request::default(), examination);
             }
         }
     }
@@ -85,15 +96,23 @@ impl Judge<'_> {
         for toolbox in self.lock.toolboxes.values().filter(|toolbox| toolbox.distribution == distribution) {
             let request = Request { wanted: request::wanted_texts(&toolbox.request), ..Request::default() };
             let packages: Vec<&LockedPackage> = toolbox.packages.iter().collect();
-            self.judge("the toolbox", &packages, &request, examination);
+            self.judge("the toolbox", &packages, &[], request, examination);
         }
     }
 
-    fn judge(&self, owner: &str, packages: &[&LockedPackage], request: &Request, examination: &mut Examination) {
+    /// `inherited` are those of the packages that were there before: they are nobody's choice any more.
+    fn judge(
+        &self,
+        owner: &str,
+        packages: &[&LockedPackage],
+        inherited: &[&LockedPackage],
+        request: Request,
+        examination: &mut Examination,
+    ) {
         let universe = match self.again.universe(packages) {
             Ok(universe) => universe,
             Err(error) => {
-                examination.unverified.push(format!("{owner}: {error}"));
+                examination.unverified.push(format!("{owner}: {}", with_causes(&error)));
                 return;
             }
         };
@@ -105,8 +124,10 @@ impl Judge<'_> {
             }
         }
         examination.verified += found.len();
-        let violations = verify(&universe, &found, request);
-        let violations = violations.iter().map(|violation| format!("{owner}: {}", violation.display(&universe)));
+        let base = inherited.iter().filter_map(|package| universe.find(&package.name, &package.version)).collect();
+        let violations = verify(&universe, &found, &Request { base, ..request });
+        let violations =
+            violations.iter().map(|violation| public_line(&format!("{owner}: {}", violation.display(&universe))));
         examination.violations.extend(violations.map(Violation));
     }
 }

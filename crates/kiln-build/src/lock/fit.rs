@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use jiff::Timestamp;
 use kiln_model::lock::{Lock, LockedClass, LockedIndex, LockedPackage, Origin};
 use kiln_model::spec::{Action, Class, Distribution, Spec};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use super::architecture_of;
 use super::request::{locked_request, tool_names, tool_requests};
 use crate::factory::Factory;
+use crate::mirror::public_request;
 use crate::{Environment, mirror, pin, toolbox};
 
 /// One way in which the lock does not fit: a lower-case sentence fragment.
@@ -71,6 +73,22 @@ fn distribution_reasons(
     if locked.architecture != architecture {
         found.push(format!("distribution {name} is for {architecture}, locked was {}", locked.architecture));
     }
+    if locked.snapshot != distribution.snapshot {
+        let say = |snapshot: Option<Timestamp>| snapshot.map_or("none".to_owned(), |snapshot| snapshot.to_string());
+        found.push(format!(
+            "distribution {name}: snapshot is {}, locked was {}",
+            say(distribution.snapshot),
+            say(locked.snapshot)
+        ));
+    }
+    for repository in &distribution.repositories {
+        let said = repository.priority.map(i32::from);
+        let mut indexes = locked.indexes.iter().filter(|index| repository.name.as_str() == index.repository);
+        if let Some(index) = indexes.find(|index| said.is_some_and(|said| said != index.priority)) {
+            let (repository, priority) = (&index.repository, index.priority);
+            found.push(format!("distribution {name}: the priority of {repository} is another, locked was {priority}"));
+        }
+    }
     let wanted: BTreeSet<String> = mirror::index_names(distribution).into_iter().collect();
     let has: BTreeSet<String> = locked.indexes.iter().map(LockedIndex::name).collect();
     found.extend(wanted.difference(&has).map(|index| format!("distribution {name}: index {index} is not locked")));
@@ -109,10 +127,12 @@ fn request_reasons(spec: &Spec, class: &Class, locked: &LockedClass, found: &mut
     }
     let lists = [("packages", &now.packages, &then.packages), ("exclude", &now.exclude, &then.exclude)];
     for (key, now, then) in lists {
+        let shown = |request: &String| public_request(request);
         let added = now.iter().filter(|request| !then.contains(request));
-        found.extend(added.map(|request| format!("class {name}: {key} has `{request}` now ({place})")));
+        found.extend(added.map(|request| format!("class {name}: {key} has `{}` now ({place})", shown(request))));
         let removed = then.iter().filter(|request| !now.contains(request));
-        found.extend(removed.map(|request| format!("class {name}: {key} no longer has `{request}` ({place})")));
+        found
+            .extend(removed.map(|request| format!("class {name}: {key} no longer has `{}` ({place})", shown(request))));
     }
     if now.kernel != then.kernel {
         let say = |kernel: &Option<String>| kernel.clone().unwrap_or_else(|| "none".to_owned());

@@ -24,7 +24,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kiln_debian::solve::Unsolvable;
 use kiln_debian::universe::UniverseError;
 use kiln_model::diagnostic::nearest;
-use kiln_model::lock::{Lock, LockedClass, LockedDistribution, LockedPackage, OUTPUT_VERSION};
+use kiln_model::digest::Sha256;
+use kiln_model::lock::{Lock, LockedClass, LockedDistribution, LockedPackage, OUTPUT_VERSION, Origin};
 use kiln_model::spec::{Distribution, Place, Spec};
 
 pub use examine::{Examination, examine};
@@ -34,9 +35,9 @@ pub use why::{Explanation, WhyError, why};
 
 use crate::factory::Factory;
 use crate::index::IndexesError;
-use crate::mirror::MirrorError;
+use crate::mirror::{MirrorError, public_line};
 use crate::pin::PinError;
-use crate::{Environment, toolbox};
+use crate::{Environment, toolbox, with_causes};
 use class::Solver;
 use supply::Supply;
 
@@ -78,8 +79,8 @@ pub enum LockFailure {
     #[error(transparent)]
     Pin(#[from] PinError),
     /// The sources of packages do not fit together.
-    #[error(transparent)]
-    Universe(#[from] UniverseError),
+    #[error("{0}")]
+    Universe(String),
     /// A class whose packages cannot be together.
     #[error("solve {owner}: {unsolvable}{}", lines(places))]
     Unsolvable {
@@ -89,6 +90,18 @@ pub enum LockFailure {
         unsolvable: Box<Unsolvable>,
         /// The lines of the spec that ask for it.
         places: Vec<Place>,
+    },
+    /// A file of a class that would replace what its parent has.
+    #[error("solve class {class}: {package} comes from class {parent}, and {other} would replace it")]
+    Replaces {
+        /// The class.
+        class: String,
+        /// The class that has the package.
+        parent: String,
+        /// Its name and version.
+        package: String,
+        /// What would replace it.
+        other: String,
     },
     /// A package to update that is not locked.
     #[error("no locked package is called `{name}`, nor built from a source of that name")]
@@ -105,9 +118,17 @@ pub enum LockFailure {
 
 /// Each line of the spec once, however many requests stand in it.
 fn lines(places: &[Place]) -> String {
-    let mut lines: Vec<String> = places.iter().map(|place| format!("\n  {place}: {}", place.snippet.trim())).collect();
+    let mut lines: Vec<String> =
+        places.iter().map(|place| format!("\n  {place}: {}", public_line(place.snippet.trim()))).collect();
     lines.dedup();
     lines.concat()
+}
+
+impl From<UniverseError> for LockFailure {
+    /// As text: a file's name may be an address with secrets.
+    fn from(error: UniverseError) -> Self {
+        Self::Universe(public_line(&with_causes(&error)))
+    }
 }
 
 impl LockFailure {
@@ -121,6 +142,9 @@ impl LockFailure {
             Self::UnknownUpdate { nearest, .. } => {
                 let near = nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
                 near.or_else(|| Some("kiln lock --list shows what is locked".to_owned()))
+            }
+            Self::Replaces { parent, .. } => {
+                Some(format!("a child adds to its parent's finished tree: ask for the other one in class {parent}"))
             }
             Self::NoToolbox(_) => Some("run Kiln on amd64 or arm64".to_owned()),
             Self::Pin(error) => error.hint(),
@@ -228,8 +252,11 @@ impl Work<'_> {
     /// A class whose packages are what they were is as old as it was, however new the indexes are.
     fn keep_epochs(&self, new: &mut Lock) {
         let Some(old) = self.old else { return };
-        let unchanged =
-            |name: &String| old.classes.contains_key(name) && old.packages_of(name) == new.packages_of(name);
+        let unchanged = |name: &String| {
+            let (before, after) = (old.packages_of(name), new.packages_of(name));
+            old.classes.contains_key(name)
+                && before.iter().map(|package| identity(package)).eq(after.iter().map(|package| identity(package)))
+        };
         let names: Vec<String> = new.classes.keys().filter(|name| unchanged(name)).cloned().collect();
         for name in names {
             if let (Some(class), Some(before)) = (new.classes.get_mut(&name), old.classes.get(&name)) {
@@ -237,6 +264,11 @@ impl Work<'_> {
             }
         }
     }
+}
+
+/// What makes a package this one, wherever it comes from.
+fn identity(package: &LockedPackage) -> (&str, &str, &str, Sha256) {
+    (&package.name, &package.version, &package.architecture, package.sha256)
 }
 
 /// The spec's word, else what was locked, else this host's.
@@ -256,9 +288,17 @@ fn locked_distribution<'a>(old: Option<&'a Lock>, name: &str) -> Option<&'a Lock
 
 /// Whether every name that was to be updated meant something.
 fn check_updated(names: &[String], updated: &BTreeSet<String>, old: Option<&Lock>) -> Result<(), LockFailure> {
-    let Some(name) = names.iter().find(|name| !updated.contains(*name)) else { return Ok(()) };
-    let packages = old.into_iter().flat_map(|old| old.classes.values().flat_map(LockedClass::packages_and_tools));
-    let known: BTreeSet<&str> = packages.map(|package: &LockedPackage| package.name.as_str()).collect();
+    let classes = || old.into_iter().flat_map(|old| old.classes.values());
+    let packages = || classes().flat_map(LockedClass::packages_and_tools);
+    let addresses = packages().filter_map(|package| match &package.origin {
+        Origin::Url(url) => Some(url),
+        Origin::Archive { .. } | Origin::File(_) => None,
+    });
+    let downloads = classes().flat_map(|class| &class.downloads).map(|download| &download.url);
+    let addresses: BTreeSet<&String> = addresses.chain(downloads).collect();
+    let is_known = |name: &&String| updated.contains(*name) || addresses.contains(*name);
+    let Some(name) = names.iter().find(|name| !is_known(name)) else { return Ok(()) };
+    let known: BTreeSet<&str> = packages().map(|package: &LockedPackage| package.name.as_str()).collect();
     let nearest = nearest(name, known).map(str::to_owned);
     Err(LockFailure::UnknownUpdate { name: name.clone(), nearest })
 }

@@ -67,11 +67,6 @@ pub(super) fn wanted_again(class: &LockedClass) -> Vec<Wanted> {
     class.request.packages.iter().chain(&class.request.kernel).enumerate().filter_map(wanted).collect()
 }
 
-/// The words that a label of [`wanted_again`] stands for.
-pub(super) fn wanted_text(request: &LockedRequest, label: usize) -> &str {
-    request.packages.iter().chain(&request.kernel).nth(label).map_or("", String::as_str)
-}
-
 /// Requests by name.
 pub(super) fn wanted_texts(texts: &[String]) -> Vec<Wanted> {
     let wanted = |(label, text): (usize, &String)| wanted(&text.parse::<RequestKind>().ok()?, label);

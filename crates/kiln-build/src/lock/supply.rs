@@ -11,27 +11,23 @@ use kiln_model::lock::{Lock, LockedDistribution, LockedIndex, LockedPackage, Ori
 use kiln_model::spec::Distribution;
 
 use super::{LockFailure, Update, Work, locked_distribution};
-use crate::Environment;
 use crate::index::{self, LoadedIndex, Refresh, Refreshing};
 use crate::mirror::{self, Repository};
+use crate::{Environment, with_causes};
 
 /// The indexes of one distribution and what is kept from them.
 pub(super) struct Supply {
     /// The distribution's name in the lock.
     pub(super) distribution: String,
     architecture: String,
-    /// Current indexes, then older ones that still have a kept package.
-    indexes: Vec<LoadedIndex>,
-    /// How many of them are current.
-    current: usize,
+    current: Vec<LoadedIndex>,
+    /// Indexes that are no longer current, with only the packages that are kept from them.
+    older: Vec<LoadedIndex>,
     /// Versions to keep, by owner (a class, a toolbox), then by package.
     kept: BTreeMap<String, BTreeMap<String, String>>,
     /// Which of the names that were to be updated are locked here.
     pub(super) updated: BTreeSet<String>,
 }
-
-/// apt's priority of an index that is no longer current: everything current comes before it.
-const PRIORITY_OLDER: i32 = 1;
 
 impl Supply {
     pub(super) fn prepare(
@@ -55,12 +51,12 @@ impl Supply {
             which,
             allow_older: options.allow_older,
         };
-        let indexes = refreshing.load(environment)?;
+        let current = refreshing.load(environment)?;
         let mut supply = Self {
             distribution: name.to_owned(),
             architecture: architecture.to_owned(),
-            current: indexes.len(),
-            indexes,
+            current,
+            older: Vec::new(),
             kept: BTreeMap::new(),
             updated: BTreeSet::new(),
         };
@@ -74,12 +70,12 @@ impl Supply {
 
     /// Everything there is to choose from, with the local files that a class names.
     pub(super) fn universe(&self, local: Vec<LocalPackage>) -> Result<Universe, UniverseError> {
-        Universe::new(&self.architecture, self.indexes.iter().map(LoadedIndex::source).collect(), local)
+        Universe::new(&self.architecture, index::sources(&self.current, &self.older), local)
     }
 
     /// The date of the newest index.
     pub(super) fn date(&self) -> Timestamp {
-        self.indexes[..self.current].iter().map(|index| index.locked.date).max().unwrap_or(Timestamp::UNIX_EPOCH)
+        self.current.iter().map(|index| index.locked.date).max().unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// The versions that an owner keeps: its own, or, if it is new, those of the factory's other classes.
@@ -96,14 +92,14 @@ impl Supply {
         distribution: &Distribution,
         packages: impl Iterator<Item = &'p LockedPackage>,
     ) -> LockedDistribution {
-        let (current, older) = self.indexes.split_at(self.current);
-        let kept: Vec<&LockedPackage> =
-            packages.filter(|package| !current.iter().any(|index| has(index, package))).collect();
-        let older = older.iter().filter(|index| kept.iter().any(|package| has(index, package)));
+        let is_older = |package: &&LockedPackage| !self.current.iter().any(|index| index.has(package));
+        let kept: Vec<&LockedPackage> = packages.filter(is_older).collect();
+        let older = self.older.iter().filter(|index| kept.iter().any(|package| index.has(package)));
         LockedDistribution {
             family: mirror::facts(distribution.family).name.to_owned(),
             architecture: self.architecture.clone(),
-            indexes: current.iter().chain(older).map(|index| index.locked.clone()).collect(),
+            snapshot: distribution.snapshot,
+            indexes: self.current.iter().chain(older).map(|index| index.locked.clone()).collect(),
         }
     }
 
@@ -136,13 +132,13 @@ impl Supply {
     }
 
     fn has_security_update(&self, package: &LockedPackage) -> bool {
-        let security = self.indexes.iter().filter(|index| index.locked.suite.ends_with("-security"));
+        let mut security = self.current.iter().filter(|index| index.locked.suite.ends_with("-security"));
         let is_newer = |stanza: Stanza<'_>| version::compare(stanza.version, &package.version).is_gt();
-        security.into_iter().any(|index| stanzas(index, &package.name).any(is_newer))
+        security.any(|index| index.stanzas(&package.name).any(is_newer))
     }
 
     fn stanzas(&self, name: &str) -> impl Iterator<Item = Stanza<'_>> {
-        self.indexes.iter().flat_map(move |index| stanzas(index, name))
+        self.current.iter().flat_map(move |index| index.stanzas(name))
     }
 
     /// Adds the locked indexes that have kept packages which the current ones no longer have. Where such an index is not
@@ -154,20 +150,25 @@ impl Supply {
         repositories: &[Repository],
         environment: &Environment<'_>,
     ) {
-        let needed = self.indexes_needed(packages);
-        let is_current = |index: &LockedIndex| self.indexes.iter().any(|current| current.locked.sha256 == index.sha256);
-        let older = locked.indexes.iter().filter(|index| needed.contains(&index.name()) && !is_current(index));
-        for index in older.collect::<Vec<_>>() {
-            match index::locked(std::slice::from_ref(index), repositories, &self.architecture, environment) {
-                Ok(loaded) => {
-                    let loaded = loaded.into_iter().map(|loaded| LoadedIndex { priority: PRIORITY_OLDER, ..loaded });
-                    self.indexes.extend(loaded);
-                }
+        let vanished = self.vanished(packages);
+        let came_from = |index: &LockedIndex| {
+            let name = index.name();
+            let is_from =
+                |package: &&LockedPackage| matches!(&package.origin, Origin::Archive { index, .. } if *index == name);
+            vanished.iter().any(is_from)
+        };
+        let is_current = |index: &LockedIndex| self.current.iter().any(|current| current.locked.sha256 == index.sha256);
+        for index in locked.indexes.iter().filter(|index| came_from(index) && !is_current(index)) {
+            let loaded = index::locked(std::slice::from_ref(index), repositories, &self.architecture, environment);
+            let loaded = loaded.and_then(|loaded| loaded.into_iter().map(|loaded| loaded.only(&vanished)).collect());
+            match loaded {
+                Ok(loaded) => self.older.extend::<Vec<_>>(loaded),
                 Err(error) => environment.report.event(Event::Warning {
                     message: format!(
-                        "packages that only {} of {} has cannot be kept: {error}",
+                        "packages that only {} of {} has cannot be kept: {}",
                         index.name(),
-                        index.date
+                        index.date,
+                        with_causes(&error)
                     ),
                     hint: Some(
                         "a store or a directory from `kiln fetch --to` that has this index keeps them".to_owned(),
@@ -177,38 +178,45 @@ impl Supply {
         }
     }
 
-    /// Names of the indexes that kept packages came from and that no longer have them.
-    fn indexes_needed(&self, packages: &BTreeMap<String, Vec<&LockedPackage>>) -> BTreeSet<String> {
+    /// Kept packages that the current indexes no longer have.
+    fn vanished<'p>(&self, packages: &BTreeMap<String, Vec<&'p LockedPackage>>) -> BTreeSet<&'p LockedPackage> {
         let is_kept = |owner: &String, package: &LockedPackage| {
             self.kept.get(owner).is_some_and(|kept| kept.contains_key(&package.name))
         };
-        let kept = packages
-            .iter()
-            .flat_map(|(owner, packages)| packages.iter().filter(move |package| is_kept(owner, package)));
-        let vanished = kept.filter(|package| !self.indexes.iter().any(|index| has(index, package)));
-        vanished
-            .filter_map(|package| match &package.origin {
-                Origin::Archive { index, .. } => Some(index.clone()),
-                Origin::File(_) | Origin::Url(_) => None,
-            })
-            .collect()
+        let owned = packages.iter().flat_map(|(owner, packages)| packages.iter().map(move |&package| (owner, package)));
+        let kept = owned.filter(|(owner, package)| is_kept(owner, package)).map(|(_, package)| package);
+        let is_from_archive = |package: &&LockedPackage| matches!(package.origin, Origin::Archive { .. });
+        kept.filter(is_from_archive).filter(|package| !self.current.iter().any(|index| index.has(package))).collect()
+    }
+
+    /// The package as the old lock has it, where that is still so: the same bytes may have come to another index too, as
+    /// at each point release, and that is no change.
+    pub(super) fn steady(&self, package: LockedPackage, old: Option<&LockedPackage>) -> LockedPackage {
+        let is_still_there = |old: &&LockedPackage| match &old.origin {
+            Origin::Archive { index: name, .. } => {
+                let mut indexes = self.current.iter().chain(&self.older).filter(|index| index.locked.name() == *name);
+                indexes.any(|index| index.has(old))
+            }
+            Origin::File(_) | Origin::Url(_) => false,
+        };
+        let is_same = |old: &&LockedPackage| old.version == package.version && old.sha256 == package.sha256;
+        old.filter(is_same).filter(is_still_there).cloned().unwrap_or(package)
     }
 }
 
-fn stanzas<'a>(index: &'a LoadedIndex, name: &str) -> impl Iterator<Item = Stanza<'a>> {
-    index.index.versions_of(name).filter_map(|place| index.index.stanza(place))
+/// How the tools of a class's steps are called among the owners of packages: no class can be called so.
+pub(super) fn tools_owner(class: &str, request: &[String]) -> String {
+    format!("{class} with {}", request.join(", "))
 }
 
-fn has(index: &LoadedIndex, package: &LockedPackage) -> bool {
-    stanzas(index, &package.name).any(|stanza| stanza.version == package.version && stanza.sha256 == package.sha256)
-}
-
-/// What each class and toolbox of a distribution has, with what it inherits.
+/// What each class of a distribution has, with what it inherits, each set of its steps' tools, and each toolbox.
 fn packages_by_owner<'a>(old: &'a Lock, distribution: &str) -> BTreeMap<String, Vec<&'a LockedPackage>> {
     let classes = old.classes.iter().filter(|(_, class)| class.distribution == distribution);
-    let classes = classes.map(|(name, class)| {
-        let tools = class.tools.iter().flat_map(|tools| tools.waves.iter().flatten());
-        (name.clone(), old.packages_of(name).into_iter().chain(tools).collect())
+    let classes = classes.flat_map(|(name, class)| {
+        let tools = class.tools.iter().map(|tools| {
+            (tools_owner(name, &tools.request), tools.waves.iter().flatten().collect::<Vec<&LockedPackage>>())
+        });
+        std::iter::once((name.clone(), old.packages_of(name))).chain(tools)
     });
     let toolboxes = old.toolboxes.values().filter(|toolbox| toolbox.distribution == distribution);
     classes.chain(toolboxes.map(|toolbox| (toolbox.distribution.clone(), toolbox.packages.iter().collect()))).collect()

@@ -5,14 +5,16 @@
 use kiln_debian::index::RelationField;
 use kiln_debian::solve::{Request, Selection, Unsolvable, Why, solve};
 use kiln_debian::universe::{PackageId, Universe};
-use kiln_model::lock::{Lock, LockedClass, LockedPackage};
+use kiln_model::lock::{Lock, LockedClass, LockedPackage, LockedTools};
 use kiln_model::spec::Spec;
 use serde::Serialize;
 
 use super::request;
 use super::reread::{Reread, RereadError};
 use crate::Environment;
+use crate::change::tools_label;
 use crate::factory::Factory;
+use crate::mirror::public_request;
 
 /// Why one class has a package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,11 +59,18 @@ pub fn why(
     environment: &Environment<'_>,
 ) -> Result<Vec<Explanation>, WhyError> {
     let mut found = Vec::new();
-    let holds = |class: &LockedClass| class.packages().any(|locked| locked.name == package);
+    let holds = |class: &LockedClass| class.packages_and_tools().any(|locked| locked.name == package);
     for (name, class) in lock.classes.iter().filter(|(_, class)| holds(class)) {
         let Some(locked) = lock.distributions.get(&class.distribution) else { continue };
         let again = Reread::load(&class.distribution, locked, factory, spec, environment)?;
-        found.push(explain(&again, lock, name, class, package)?);
+        if class.packages().any(|locked| locked.name == package) {
+            found.push(of_class(&again, lock, name, class, package)?);
+        }
+        for tools in
+            class.tools.iter().filter(|tools| tools.waves.iter().flatten().any(|locked| locked.name == package))
+        {
+            found.push(of_tools(&again, lock, name, tools, package)?);
+        }
     }
     if found.is_empty() {
         return Err(WhyError::NotLocked { name: package.to_owned() });
@@ -69,7 +78,7 @@ pub fn why(
     Ok(found)
 }
 
-fn explain(
+fn of_class(
     again: &Reread<'_>,
     lock: &Lock,
     name: &str,
@@ -77,22 +86,66 @@ fn explain(
     package: &str,
 ) -> Result<Explanation, WhyError> {
     let all = lock.packages_of(name);
-    let universe = again.universe(&all)?;
     let parent = class.request.from.as_deref();
-    let inherited = parent.map(|parent| lock.packages_of(parent)).unwrap_or_default();
-    let find = |package: &&LockedPackage| universe.find(&package.name, &package.version);
-    let request = Request {
-        essential: parent.is_none(),
-        wanted: request::wanted_again(class),
-        base: inherited.iter().filter_map(find).collect(),
-        exclude: request::exclusions_again(lock, name),
-        recommends: class.request.recommends,
-        locked: all.iter().map(|package| (package.name.clone(), package.version.clone())).collect(),
+    let question = Question {
+        owner: name.to_owned(),
+        words: class.request.packages.iter().chain(&class.request.kernel).cloned().collect(),
+        base: parent.map(|parent| lock.packages_of(parent)).unwrap_or_default(),
+        request: Request {
+            essential: parent.is_none(),
+            wanted: request::wanted_again(class),
+            exclude: request::exclusions_again(lock, name),
+            recommends: class.request.recommends,
+            ..Request::default()
+        },
     };
-    let selection = solve(&universe, &request)
-        .map_err(|unsolvable| WhyError::Unsolvable { class: name.to_owned(), unsolvable: Box::new(unsolvable) })?;
-    let start = all.iter().find(|locked| locked.name == package).and_then(find);
-    Ok(Explanation { class: name.to_owned(), chain: chain(&universe, &selection, name, &class.request, start) })
+    question.answer(again, &all, package)
+}
+
+fn of_tools(
+    again: &Reread<'_>,
+    lock: &Lock,
+    class: &str,
+    tools: &LockedTools,
+    package: &str,
+) -> Result<Explanation, WhyError> {
+    let base = lock.packages_of(class);
+    let all: Vec<&LockedPackage> = base.iter().copied().chain(tools.waves.iter().flatten()).collect();
+    let question = Question {
+        owner: tools_label(class),
+        words: tools.request.clone(),
+        base,
+        request: Request { wanted: request::wanted_texts(&tools.request), ..Request::default() },
+    };
+    question.answer(again, &all, package)
+}
+
+/// What is solved again, with every version held where the lock has it.
+struct Question<'a> {
+    owner: String,
+    /// The spec's words, by label.
+    words: Vec<String>,
+    base: Vec<&'a LockedPackage>,
+    request: Request,
+}
+
+impl Question<'_> {
+    fn answer(self, again: &Reread<'_>, all: &[&LockedPackage], package: &str) -> Result<Explanation, WhyError> {
+        let universe = again.universe(all)?;
+        let find = |package: &&LockedPackage| universe.find(&package.name, &package.version);
+        let request = Request {
+            base: self.base.iter().filter_map(find).collect(),
+            locked: all.iter().map(|package| (package.name.clone(), package.version.clone())).collect(),
+            ..self.request
+        };
+        let selection = solve(&universe, &request).map_err(|unsolvable| WhyError::Unsolvable {
+            class: self.owner.clone(),
+            unsolvable: Box::new(unsolvable),
+        })?;
+        let start = all.iter().find(|locked| locked.name == package).and_then(find);
+        let chain = chain(&universe, &selection, &self.owner, &self.words, start);
+        Ok(Explanation { class: self.owner, chain })
+    }
 }
 
 /// One sentence a step. The ways lead from requests to packages without a circle, so that each ends.
@@ -100,7 +153,7 @@ fn chain(
     universe: &Universe,
     selection: &Selection,
     class: &str,
-    request: &kiln_model::lock::LockedRequest,
+    words: &[String],
     start: Option<PackageId>,
 ) -> Vec<String> {
     let mut sentences = Vec::new();
@@ -113,7 +166,8 @@ fn chain(
                 format!("{} {} {relation}", universe.display(*dependent), verb(*field))
             }
             Some(Why::Wanted { label }) => {
-                format!("{shown} is asked for: class {class} has `{}`", request::wanted_text(request, *label))
+                let word = words.get(*label).map(|word| public_request(word)).unwrap_or_default();
+                format!("{shown} is asked for: class {class} has `{word}`")
             }
             Some(Why::Essential) => format!("{shown} is essential"),
             Some(Why::Base) => format!("{shown} comes from the parent of class {class}"),

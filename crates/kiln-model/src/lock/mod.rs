@@ -51,6 +51,9 @@ pub struct LockedDistribution {
     pub family: String,
     /// Debian's name of the images' architecture.
     pub architecture: String,
+    /// The spec's `snapshot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Timestamp>,
     /// Current indexes in the order of the spec, then older ones that still explain a locked package.
     pub indexes: Vec<LockedIndex>,
 }
@@ -65,6 +68,9 @@ pub struct LockedIndex {
     pub suite: String,
     /// Component: `main`.
     pub component: String,
+    /// apt's pin priority.
+    #[serde(default = "priority_default")]
+    pub priority: i32,
     /// The Release file's own date.
     pub date: Timestamp,
     /// Fingerprint of the key whose signature was verified.
@@ -249,6 +255,13 @@ impl LockedIndex {
     pub fn name(&self) -> String {
         index_name(&self.repository, &self.suite, &self.component)
     }
+}
+
+/// apt's priority of an archive that says nothing else, and so the lock's.
+pub const PRIORITY_DEFAULT: i32 = 500;
+
+fn priority_default() -> i32 {
+    PRIORITY_DEFAULT
 }
 
 /// See [`LockedIndex::name`].

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     FILE_NAME, FORMAT_VERSION, Ids, Lock, LockError, LockedClass, LockedDistribution, LockedDownload, LockedIndex,
-    LockedPackage, LockedRequest, LockedToolbox, LockedTools, OUTPUT_VERSION, Origin,
+    LockedPackage, LockedRequest, LockedToolbox, LockedTools, OUTPUT_VERSION, Origin, PRIORITY_DEFAULT,
 };
 use crate::diagnostic::{Diagnostic, Source};
 use crate::digest::Sha256;
@@ -222,13 +222,19 @@ fn print_strings(out: &mut String, key: &str, values: &[String]) {
 }
 
 fn print_distribution(out: &mut String, name: &str, distribution: &LockedDistribution) {
-    let LockedDistribution { family, architecture, indexes } = distribution;
+    let LockedDistribution { family, architecture, snapshot, indexes } = distribution;
     let _ =
         writeln!(out, "\n[distribution.{name}]\nfamily = {}\narchitecture = {}", quote(family), quote(architecture));
+    if let Some(snapshot) = snapshot {
+        let _ = writeln!(out, "snapshot = \"{snapshot}\"");
+    }
     for index in indexes {
-        let LockedIndex { repository, suite, component, date, key, release, path, size, sha256 } = index;
+        let LockedIndex { repository, suite, component, priority, date, key, release, path, size, sha256 } = index;
         let _ = writeln!(out, "\n[[distribution.{name}.indexes]]");
         let _ = writeln!(out, "repository = {}\nsuite = {}", quote(repository), quote(suite));
+        if *priority != PRIORITY_DEFAULT {
+            let _ = writeln!(out, "priority = {priority}");
+        }
         let _ = writeln!(out, "component = {}\ndate = \"{date}\"\nkey = {}", quote(component), quote(key));
         let _ = writeln!(out, "release = \"{release}\"\npath = {}\nsize = {size}\nsha256 = \"{sha256}\"", quote(path));
     }
@@ -327,6 +333,7 @@ mod tests {
             repository: ARCHIVE.into(),
             suite: "trixie".into(),
             component: "main".into(),
+            priority: 100,
             date,
             key: "ABCD".into(),
             release: Sha256::of(b"release"),
@@ -335,7 +342,7 @@ mod tests {
             sha256: Sha256::of(b"packages"),
         };
         let distribution =
-            LockedDistribution { family: "debian".into(), architecture: "amd64".into(), indexes: vec![index] };
+            LockedDistribution { family: "debian".into(), architecture: "amd64".into(), snapshot: Some(date), indexes: vec![index] };
         let base = LockedClass {
             distribution: "trixie".into(),
             request: LockedRequest {

@@ -62,8 +62,8 @@ pub struct Repository {
     pub components: Vec<String>,
     /// The keys that may sign it.
     pub keyring: FactoryPath,
-    /// As apt's pin priorities; the distribution itself has 500.
-    pub priority: u16,
+    /// apt's pin priority, if it is said; the distribution itself has 500.
+    pub priority: Option<u16>,
     /// Its heading.
     pub place: Place,
 }
@@ -105,8 +105,11 @@ pub enum Architecture {
     S390x,
 }
 
-/// What apt gives a repository that nobody pinned.
-const PRIORITY_DEFAULT: u16 = 500;
+/// How the lock calls the distribution of Kiln's own tools, before the host's architecture.
+const TOOLBOX_PREFIX: &str = "toolbox-";
+
+/// How the lock calls a distribution's own repositories.
+const OWN_REPOSITORIES: [&str; 2] = [crate::lock::ARCHIVE, crate::lock::SECURITY];
 
 const KEYRING_FILE: Wanted = Wanted { file: true, directory: false, pattern: false };
 const COMPONENTS: Kind = Kind::List { of: &Kind::Text(&COMPONENT), minimum: 1 };
@@ -164,7 +167,7 @@ pub(crate) const REPOSITORY: Shape = Shape {
         optional(
             "priority",
             Kind::Integer { minimum: 1, maximum: 1000 },
-            "Preference among repositories, as in apt: the distribution itself has 500. Default: 500.",
+            "Preference among repositories, as in apt: the distribution itself has 500. Default: as apt's: 500, or 1 or 100 for backports and their like.",
         ),
     ],
     ..PLAIN
@@ -254,6 +257,11 @@ impl Toolbox {
 impl Distribution {
     pub(crate) fn read(entry: &Entry<'_>) -> Option<Self> {
         let table = Table::open(entry.value, &DISTRIBUTION, &format!("[distribution.{}]", entry.name))?;
+        if entry.name.starts_with(TOOLBOX_PREFIX) {
+            let refusal = Refusal::new(format!("a distribution cannot be called `{}`", entry.name));
+            let refusal = refusal.hint("the lock calls the distributions of Kiln's own tools so; choose another name");
+            entry.value.context.add(Scope::Elsewhere, &entry.place(), refusal);
+        }
         let heading = format!("[[distribution.{}.repository]]", entry.name);
         let tables = table.tables("repository").into_iter();
         let repositories: Vec<_> =
@@ -285,7 +293,7 @@ impl Repository {
             suite: table.text("suite")?,
             components: components(table),
             keyring: table.factory_path("keyring")?,
-            priority: table.integer("priority").unwrap_or(PRIORITY_DEFAULT),
+            priority: table.integer("priority"),
             place: table.value.place(),
         })
     }
@@ -293,6 +301,11 @@ impl Repository {
 
 /// The lock knows repositories by their names.
 fn check_names(repositories: &[Repository], distribution: &Table<'_>) {
+    for repository in repositories.iter().filter(|repository| OWN_REPOSITORIES.contains(&repository.name.as_str())) {
+        let refusal = Refusal::new(format!("a repository cannot be called `{}`", repository.name));
+        let refusal = refusal.hint("the distribution's own repositories are called so in the lock");
+        distribution.value.context.add(Scope::Elsewhere, &repository.place, refusal);
+    }
     for (index, repository) in repositories.iter().enumerate() {
         if let Some(first) = repositories.iter().take(index).find(|earlier| earlier.name == repository.name) {
             let refusal = Refusal::new(format!("repository `{}` is defined twice", repository.name));

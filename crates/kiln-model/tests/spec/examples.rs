@@ -53,7 +53,7 @@ fn every_key_is_read() {
     assert_eq!((trixie.updates, trixie.security), (false, true));
     assert_eq!(trixie.security_mirror.as_ref().unwrap().as_str(), "file:///srv/security");
     let repository = &trixie.repositories[0];
-    assert_eq!((repository.priority, repository.keyring.path.as_str()), (990, "keys/shop.asc"));
+    assert_eq!((repository.priority, repository.keyring.path.as_str()), (Some(990), "keys/shop.asc"));
     let names: Vec<_> = spec.environments.iter().map(|environment| environment.name.as_str()).collect();
     assert_eq!(names, ["dev", "staging"]);
     assert_eq!(spec.environments[1].soak, Duration::from_seconds(90 * 60));

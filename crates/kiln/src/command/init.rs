@@ -1,4 +1,4 @@
-//! `kiln init`: writes a factory that locks and builds.
+//! `kiln init`: writes a factory to start from.
 
 use std::io::Write as _;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::{CommandError, Kind};
 use crate::output::Output;
 
-/// Write a factory that locks and builds.
+/// Write a factory to start from.
 ///
 /// Nothing is overwritten: if one of its files is already there, none is written.
 #[derive(Debug, clap::Args)]

@@ -1,11 +1,12 @@
 //! `kiln lock`: `kiln.toml` becomes `kiln.lock`; what changes is shown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::anyhow;
 use camino::Utf8Path;
 use kiln_build::Environment;
-use kiln_build::change::{Changes, PackageChange, PackageState, changes};
+use kiln_build::change::{Changes, PackageChange, PackageState, changes, tools_label};
 use kiln_build::factory::Factory;
 use kiln_build::lock::{self, Examination, Explanation, LockOptions, Update};
 use kiln_model::digest::Sha256;
@@ -35,7 +36,7 @@ pub(crate) struct LockArgs {
     #[arg(long, conflicts_with = "list")]
     dry_run: bool,
     /// Accept indexes older than the lock's: a mirror that was rolled back, or an attack.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["check", "list", "why"])]
     allow_older: bool,
     /// List the locked packages of a class with its parents' (or of every class), in the order they are installed.
     #[arg(long, value_name = "CLASS", num_args = 0..=1)]
@@ -73,7 +74,7 @@ pub(crate) fn run(
     output: &Output,
 ) -> Result<(), CommandError> {
     let factory = Factory::new(factory);
-    let claim = factory.claim(environment.report)?;
+    let update = update(args)?;
     if let Some(class) = &args.list {
         return list(&existing_lock(&factory)?, class.as_deref(), output);
     }
@@ -86,12 +87,14 @@ pub(crate) fn run(
         let reasons = lock::reasons(&factory, &spec, &lock, environment);
         return check(&lock::examine(&factory, &spec, &lock, environment), &reasons, output);
     }
+    let claim = factory.claim(environment.report)?;
     let old = factory.lock()?;
+    let options = LockOptions { update, allow_older: args.allow_older };
     let new = match &old {
         Some(old) if args.update.is_none() && lock::reasons(&factory, &spec, old, environment).is_empty() => {
             old.clone()
         }
-        _ => lock::lock(&factory, &spec, old.as_ref(), &options(args), environment)?,
+        _ => lock::lock(&factory, &spec, old.as_ref(), &options, environment)?,
     };
     let written = old.as_ref() != Some(&new) && !args.dry_run;
     if written {
@@ -103,14 +106,15 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn options(args: &LockArgs) -> LockOptions {
-    let update = match &args.update {
-        None => Update::Nothing,
-        Some(_) if args.security => Update::Security,
-        Some(names) if names.is_empty() => Update::Everything,
-        Some(names) => Update::Named(names.clone()),
-    };
-    LockOptions { update, allow_older: args.allow_older }
+fn update(args: &LockArgs) -> Result<Update, CommandError> {
+    match (&args.update, args.security) {
+        (None, _) => Ok(Update::Nothing),
+        (Some(names), true) if names.is_empty() => Ok(Update::Security),
+        (Some(names), false) if names.is_empty() => Ok(Update::Everything),
+        (Some(names), false) => Ok(Update::Named(names.clone())),
+        (Some(_), true) => Err(CommandError::new(Kind::Usage, anyhow!("--security takes no packages"))
+            .with_hint("either --update --security, or --update PACKAGE")),
+    }
 }
 
 fn check(examination: &Examination, reasons: &[lock::Reason], output: &Output) -> Result<(), CommandError> {
@@ -120,16 +124,17 @@ fn check(examination: &Examination, reasons: &[lock::Reason], output: &Output) -
     for unverified in &examination.unverified {
         let _ = writeln!(text, "not examined: {unverified}");
     }
+    let result = serde_json::json!({ "reasons": lines, "examination": examination });
     if lines.is_empty() {
         let _ = write!(
             text,
             "kiln.lock fits kiln.toml; {} examined against their indexes",
             count(examination.verified as u64, "package")
         );
-        output.result("lock-check", examination, &text);
+        output.result("lock-check", &result, &text);
         return Ok(());
     }
-    output.result("lock-check", &serde_json::json!({ "reasons": lines, "examination": examination }), &text);
+    output.result("lock-check", &result, &text);
     let error = anyhow!("kiln.lock does not fit:\n  {}", lines.join("\n  "));
     Err(CommandError::new(Kind::No, error)
         .with_hint("kiln lock brings it up to date; review what changes, then commit it"))
@@ -143,40 +148,58 @@ fn why(explanations: &[Explanation], package: &str, output: &Output) -> Result<(
     Ok(())
 }
 
+/// One locked package as `--list` shows it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    class: String,
+    name: &'a str,
+    version: &'a str,
+    architecture: &'a str,
+    source: String,
+    size_bytes: u64,
+    sha256: Sha256,
+}
+
+impl<'a> Listed<'a> {
+    fn new(class: &str, package: &'a LockedPackage) -> Self {
+        let LockedPackage { name, version, architecture, size, sha256, .. } = package;
+        let source = PackageState::of(package).source;
+        Self { class: class.to_owned(), name, version, architecture, source, size_bytes: *size, sha256: *sha256 }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let Self { class, name, version, architecture, source, size_bytes, .. } = self;
+        let texts = [class, *name, *version, *architecture].into_iter().map(str::to_owned);
+        texts.chain([bytes(*size_bytes), source.clone()]).collect()
+    }
+}
+
 fn list(lock: &Lock, class: Option<&str>, output: &Output) -> Result<(), CommandError> {
-    let row = |package: &LockedPackage| {
-        let state = PackageState::of(package);
-        vec![
-            package.name.clone(),
-            package.version.clone(),
-            package.architecture.clone(),
-            bytes(package.size),
-            state.source,
-        ]
+    if let Some(class) = class.filter(|class| !lock.classes.contains_key(*class)) {
+        let known = lock.classes.keys().cloned().collect::<Vec<_>>().join(", ");
+        return Err(CommandError::new(Kind::Usage, anyhow!("kiln.lock has no class `{class}`"))
+            .with_hint(format!("it has {known}")));
+    }
+    let wanted: Vec<String> = match class {
+        Some(class) => lock.lineage(class).into_iter().map(str::to_owned).chain([tools_label(class)]).collect(),
+        None => owners(lock).map(|(owner, _)| owner).collect(),
     };
-    let rows: Vec<Vec<String>> = match class {
-        Some(class) if lock.classes.contains_key(class) => lock.packages_of(class).into_iter().map(row).collect(),
-        Some(class) => {
-            let known = lock.classes.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(CommandError::new(Kind::Usage, anyhow!("kiln.lock has no class `{class}`"))
-                .with_hint(format!("it has {known}")));
-        }
-        None => owners(lock)
-            .flat_map(|(owner, packages)| packages.into_iter().map(move |package| prefixed(&owner, row(package))))
-            .collect(),
-    };
-    output.result("lock-list", &rows, &table(&rows));
+    let held: BTreeMap<String, Vec<&LockedPackage>> = owners(lock).collect();
+    let listed: Vec<Listed<'_>> = wanted
+        .iter()
+        .flat_map(|owner| held.get(owner).into_iter().flatten().map(|package| Listed::new(owner, package)))
+        .collect();
+    output.result("lock-list", &listed, &table(&listed.iter().map(Listed::row).collect::<Vec<_>>()));
     Ok(())
 }
 
-fn prefixed(owner: &str, mut row: Vec<String>) -> Vec<String> {
-    row.insert(0, owner.to_owned());
-    row
-}
-
-/// Every class and toolbox with the packages it holds itself.
+/// Every class, its steps' tools and every toolbox, with the packages each holds itself.
 fn owners(lock: &Lock) -> impl Iterator<Item = (String, Vec<&LockedPackage>)> {
-    let classes = lock.classes.iter().map(|(name, class)| (name.clone(), class.packages().collect()));
+    let classes = lock.classes.iter().flat_map(|(name, class)| {
+        let tools: Vec<&LockedPackage> = class.tools.iter().flat_map(|tools| tools.waves.iter().flatten()).collect();
+        let tools = (!tools.is_empty()).then(|| (tools_label(name), tools));
+        std::iter::once((name.clone(), class.packages().collect())).chain(tools)
+    });
     let toolboxes = lock.toolboxes.iter();
     classes.chain(toolboxes.map(|(name, toolbox)| (format!("toolbox.{name}"), toolbox.packages.iter().collect())))
 }
@@ -245,9 +268,14 @@ fn package_row(change: &PackageChange) -> Vec<String> {
     let source = to.as_ref().or(from.as_ref()).map(|state| state.source.clone()).unwrap_or_default();
     let sign = sign(from.is_some(), to.is_some());
     let mut versions = arrow(version(from), version(to));
-    if version(from) == version(to) {
-        versions.push_str(" (other bytes)");
-    }
+    let source = match (from, to) {
+        (Some(from), Some(to)) if from.sha256 == to.sha256 => arrow(Some(from.source.clone()), Some(to.source.clone())),
+        (Some(from), Some(to)) if from.version == to.version => {
+            versions.push_str(" (other bytes)");
+            source
+        }
+        _ => source,
+    };
     vec![sign.to_owned(), name.clone(), versions, source, classes.join(", ")]
 }
 
