@@ -1,8 +1,7 @@
 //! ASCII armor: OpenPGP packets as lines of base64 between `-----BEGIN ...-----` and `-----END ...-----`.
 //!
-//! Several blocks in one text are one sequence of packets, as keyrings have them. Text around the
-//! blocks is not looked at. The checksum line is not checked: RFC 9580 forbids to refuse for its sake, and signatures
-//! protect what they sign.
+//! Several blocks in one text are one sequence of packets, as keyrings have them. Text around the blocks is not looked
+//! at. The checksum line is not checked: RFC 9580 forbids to refuse for its sake, and signatures protect what they sign.
 
 /// What the armor says that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

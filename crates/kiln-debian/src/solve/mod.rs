@@ -135,7 +135,13 @@ fn steady(universe: &Universe, request: &Request, mut selection: Selection) -> S
         if keep_locked(universe, &again).is_some() {
             break;
         }
-        match regain::choose(universe, &again) {
+        // Without a lock of the user's, what apt does is all that counts.
+        let next = if request.locked.is_empty() {
+            choose(universe, &again, &BTreeSet::new())
+        } else {
+            regain::choose(universe, &again)
+        };
+        match next {
             Ok(next) if next.packages != selection.packages => selection = next,
             _ => break,
         }
