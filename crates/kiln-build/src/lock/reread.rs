@@ -11,7 +11,7 @@ use kiln_store::Want;
 
 use crate::factory::Factory;
 use crate::index::{self, IndexesError, LoadedIndex};
-use crate::mirror::{self, MirrorError, Repository, public_line};
+use crate::mirror::{self, MirrorError, Repository, public_line, release_urls};
 use crate::pin::{self, PinError};
 use crate::release::check_identity;
 use crate::{Environment, toolbox, with_causes};
@@ -29,6 +29,9 @@ pub(super) struct Reread<'a> {
 /// What a lock was made from is no longer to be had.
 #[derive(Debug, thiserror::Error)]
 pub enum RereadError {
+    /// The spec no longer has the distribution.
+    #[error("the spec no longer has it")]
+    Gone,
     /// No mirror or no keys.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
@@ -58,7 +61,7 @@ impl<'a> Reread<'a> {
         spec: &Spec,
         environment: &'a Environment<'a>,
     ) -> Result<Self, RereadError> {
-        let distribution = spec.distributions.get(name).cloned().unwrap_or_else(|| toolbox::distribution(spec));
+        let distribution = toolbox::distribution_of(spec, name).ok_or(RereadError::Gone)?;
         let repositories = mirror::repositories(name, &distribution, factory, environment.host)?;
         let indexes = index::locked(&locked.indexes, &repositories, &locked.architecture, environment)?;
         Ok(Self { locked, repositories, indexes, factory, environment })
@@ -112,11 +115,12 @@ impl<'a> Reread<'a> {
     fn signed_release(&self, repository: &Repository, index: &LockedIndex) -> Result<Vec<u8>, String> {
         let store = self.environment.store;
         if store.size(&index.release).is_none() {
+            let mirrors = repository.mirrors.iter();
             let want = Want {
                 name: format!("Release of {}", index.suite),
                 digest: index.release,
                 size_bytes: None,
-                urls: repository.mirrors.iter().map(|mirror| mirror.release(&index.suite)).collect(),
+                urls: mirrors.flat_map(|mirror| release_urls(mirror, &index.suite, &index.release)).collect(),
             };
             let fetched = store.fetch(&[want], self.environment.fetch, self.environment.report);
             fetched.map_err(|error| with_causes(&error))?;
@@ -164,6 +168,7 @@ impl RereadError {
             Self::Mirror(error) => Some(error.hint().to_owned()),
             Self::Indexes(error) => error.hint(),
             Self::Pin(error) => error.hint(),
+            Self::Gone => Some("kiln lock brings the lock up to date".to_owned()),
             Self::Universe(_) => None,
         }
     }

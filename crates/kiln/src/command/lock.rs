@@ -38,7 +38,8 @@ pub(crate) struct LockArgs {
     /// Accept indexes older than the lock's: a mirror that was rolled back, or an attack.
     #[arg(long, conflicts_with_all = ["check", "list", "why"])]
     allow_older: bool,
-    /// List the locked packages of a class with its parents' (or of every class), in the order they are installed.
+    /// List the locked packages of a class with its parents' (or of every class, with its steps' tools), in the order
+    /// they are installed.
     #[arg(long, value_name = "CLASS", num_args = 0..=1)]
     list: Option<Option<String>>,
     /// Say what brought a package into each class that has it.
@@ -167,10 +168,12 @@ impl<'a> Listed<'a> {
         Self { class: class.to_owned(), name, version, architecture, source, size_bytes: *size, sha256: *sha256 }
     }
 
-    fn row(&self) -> Vec<String> {
+    /// Whose it is comes first, where several are listed.
+    fn row(&self, one_class: bool) -> Vec<String> {
         let Self { class, name, version, architecture, source, size_bytes, .. } = self;
-        let texts = [class, *name, *version, *architecture].into_iter().map(str::to_owned);
-        texts.chain([bytes(*size_bytes), source.clone()]).collect()
+        let class = (!one_class).then(|| class.clone());
+        let texts = [*name, *version, *architecture].map(str::to_owned);
+        class.into_iter().chain(texts).chain([bytes(*size_bytes), source.clone()]).collect()
     }
 }
 
@@ -181,7 +184,7 @@ fn list(lock: &Lock, class: Option<&str>, output: &Output) -> Result<(), Command
             .with_hint(format!("it has {known}")));
     }
     let wanted: Vec<String> = match class {
-        Some(class) => lock.lineage(class).into_iter().map(str::to_owned).chain([tools_label(class)]).collect(),
+        Some(class) => lock.lineage(class).into_iter().map(str::to_owned).collect(),
         None => owners(lock).map(|(owner, _)| owner).collect(),
     };
     let held: BTreeMap<String, Vec<&LockedPackage>> = owners(lock).collect();
@@ -189,7 +192,8 @@ fn list(lock: &Lock, class: Option<&str>, output: &Output) -> Result<(), Command
         .iter()
         .flat_map(|owner| held.get(owner).into_iter().flatten().map(|package| Listed::new(owner, package)))
         .collect();
-    output.result("lock-list", &listed, &table(&listed.iter().map(Listed::row).collect::<Vec<_>>()));
+    let rows: Vec<Vec<String>> = listed.iter().map(|listed| listed.row(class.is_some())).collect();
+    output.result("lock-list", &listed, &table(&rows));
     Ok(())
 }
 

@@ -125,7 +125,7 @@ fn help_of_every_verb() {
     Usage: kiln [OPTIONS] <COMMAND>
 
     Commands:
-      init         Write a factory that locks and builds
+      init         Write a factory to start from
       lock         Write kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for
       fetch        Bring every locked file into the store, verified
       doctor       Say what this machine allows Kiln to do, and how to mend what it does not
@@ -158,7 +158,7 @@ fn help_of_every_verb() {
       http_proxy, https_proxy, all_proxy, no_proxy
     ");
     insta::assert_snapshot!(help("init --help"), @"
-    Write a factory that locks and builds.
+    Write a factory to start from.
 
     Nothing is overwritten: if one of its files is already there, none is written.
 
@@ -222,8 +222,8 @@ fn help_of_every_verb() {
               Accept indexes older than the lock's: a mirror that was rolled back, or an attack
 
           --list [<CLASS>]
-              List the locked packages of a class with its parents' (or of every class), in the order
-              they are installed
+              List the locked packages of a class with its parents' (or of every class, with its steps'
+              tools), in the order they are installed
 
           --why <PACKAGE>
               Say what brought a package into each class that has it

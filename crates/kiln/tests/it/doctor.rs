@@ -28,14 +28,22 @@ fn the_exit_code_says_whether_something_is_missing() {
     }
 }
 
+/// Free memory and disk are others' too: their figures change between two runs.
+fn without_numbers(text: &str) -> String {
+    text.chars().filter(|character| !character.is_ascii_digit()).collect()
+}
+
 #[test]
 fn the_text_says_the_same() {
     let home = Home::new();
     let (findings, code) = findings(&home);
     let output = checked(kiln(&home, "doctor").run()).code(code.unwrap());
     for finding in findings {
-        let words = ["state", "name", "detail"].map(|key| finding[key].as_str().unwrap());
-        let says_it = |line: &str| line.split("  ").map(str::trim).filter(|word| !word.is_empty()).eq(words);
+        let words = ["state", "name", "detail"].map(|key| without_numbers(finding[key].as_str().unwrap()));
+        let says_it = |line: &str| {
+            let found = line.split("  ").map(str::trim).filter(|word| !word.is_empty());
+            found.map(without_numbers).eq(words.clone())
+        };
         assert!(output.stdout.lines().any(says_it), "{finding} is not in\n{}", output.stdout);
     }
 }
