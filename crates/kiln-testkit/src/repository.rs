@@ -43,6 +43,7 @@ pub struct Suite {
     valid_until: Option<Timestamp>,
     signed_at: Option<Timestamp>,
     by_hash: bool,
+    is_backports: bool,
     all_packages: AllPackages,
     components_prefix: String,
     compressions: Vec<Compression>,
@@ -181,6 +182,7 @@ impl Suite {
             valid_until: None,
             signed_at: None,
             by_hash: true,
+            is_backports: false,
             all_packages: AllPackages::Repeated,
             components_prefix: String::new(),
             compressions: vec![Compression::Xz, Compression::Gzip],
@@ -259,6 +261,13 @@ impl Suite {
     #[must_use]
     pub fn signed_at(mut self, date: &str) -> Self {
         self.signed_at = Some(date.parse().expect("a date such as 2025-09-06T10:00:00Z"));
+        self
+    }
+
+    /// A suite like Debian's backports: it does not put itself forward (`NotAutomatic`, `ButAutomaticUpgrades`).
+    #[must_use]
+    pub fn backports(mut self) -> Self {
+        self.is_backports = true;
         self
     }
 
@@ -440,6 +449,10 @@ impl Suite {
         field("Date", &release_date(self.date));
         if let Some(moment) = self.valid_until {
             field("Valid-Until", &release_date(moment));
+        }
+        if self.is_backports {
+            field("NotAutomatic", "yes");
+            field("ButAutomaticUpgrades", "yes");
         }
         if self.by_hash {
             field("Acquire-By-Hash", "yes");

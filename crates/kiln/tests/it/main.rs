@@ -14,6 +14,7 @@ mod fixture;
 mod indexes;
 mod init;
 mod interrupted;
+mod kept;
 mod lock;
 mod mirrors;
 mod pin;
