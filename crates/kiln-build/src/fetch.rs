@@ -3,19 +3,21 @@
 //! Packages come from the distribution's mirrors, or from any place that the user names: the digest decides, so it does
 //! not matter who has the file. A version that no mirror has any more is named, with the ways out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use kiln_model::digest::Sha256;
-use kiln_model::lock::{Lock, LockedClass, LockedDistribution, LockedIndex, LockedPackage, LockedToolbox, Origin};
+use kiln_model::lock::{
+    Lock, LockedClass, LockedDistribution, LockedDownload, LockedIndex, LockedPackage, LockedToolbox, Origin,
+};
 use kiln_model::spec::Spec;
-use kiln_store::{FailureReason, FetchError, Fetched, StoreError, Want};
+use kiln_store::{FailureReason, FetchError, Fetched, StoreError, Want, public_url};
 use url::Url;
 
 use crate::factory::Factory;
-use crate::mirror::{self, Mirror, MirrorError, Repository, by_hash, public_text};
-use crate::pin::{self, PinError};
+use crate::mirror::{self, Mirror, MirrorError, Repository, by_hash, exported_root, public_text};
+use crate::pin::PinError;
 use crate::{Environment, toolbox};
 
 /// Which of the locked files, and where else they may be.
@@ -43,8 +45,20 @@ pub enum FetchFailure {
         /// Those it has.
         known: String,
     },
-    /// Versions that are nowhere any more.
-    #[error("find {} that {} no longer on a mirror{}", count(vanished), if vanished.len() == 1 { "is" } else { "are" }, list(vanished))]
+    /// A distribution of the lock that the spec has no longer.
+    #[error("kiln.lock has distribution {distribution}, which is no longer in kiln.toml")]
+    Left {
+        /// Its name in the lock.
+        distribution: String,
+    },
+    /// Files that are nowhere any more.
+    #[error(
+        "find {} that {} no longer where {} locked from{}",
+        count(vanished),
+        verb(vanished, "is", "are"),
+        verb(vanished, "it was", "they were"),
+        list(vanished)
+    )]
     Vanished {
         /// They, by name.
         vanished: Vec<Vanished>,
@@ -69,29 +83,78 @@ pub enum FetchFailure {
     Store(#[from] StoreError),
 }
 
-/// A locked version that left its mirror.
+/// A locked file that left its place.
 #[derive(Debug)]
 pub struct Vanished {
-    /// Name and version.
-    pub package: String,
-    /// Its index.
-    pub index: String,
-    /// When the index that has it was made.
-    pub since: Option<Timestamp>,
-    /// The address that should have it.
+    /// Name and version of a package, the address of a download without secrets.
+    pub file: String,
+    /// What it was locked from.
+    pub source: LockedFrom,
+    /// The address that should have it, without secrets.
     pub url: String,
 }
 
+/// What a file was locked from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockedFrom {
+    /// An index of the archive.
+    Index {
+        /// `SUITE/COMPONENT`, with the repository's name before it if it is an extra one.
+        name: String,
+        /// When the index that has it was made.
+        since: Option<Timestamp>,
+    },
+    /// An address that a class names in the spec.
+    Address {
+        /// The class.
+        class: String,
+    },
+}
+
 fn count(vanished: &[Vanished]) -> String {
-    if vanished.len() == 1 { "a locked version".to_owned() } else { format!("{} locked versions", vanished.len()) }
+    if vanished.len() == 1 { "a locked file".to_owned() } else { format!("{} locked files", vanished.len()) }
+}
+
+fn verb<'a>(vanished: &[Vanished], one: &'a str, many: &'a str) -> &'a str {
+    if vanished.len() == 1 { one } else { many }
 }
 
 fn list(vanished: &[Vanished]) -> String {
-    let line = |Vanished { package, index, since, url }: &Vanished| {
-        let since = since.map(|since| format!(" of {since}")).unwrap_or_default();
-        format!("\n  {package}, locked from {index}{since}, is not at {url}")
+    let line = |Vanished { file, source, url }: &Vanished| match source {
+        LockedFrom::Index { name, since } => {
+            let since = since.map(|since| format!(" of {since}")).unwrap_or_default();
+            format!("\n  {file}, locked from {name}{since}, is not at {url}")
+        }
+        LockedFrom::Address { class } if file == url => format!("\n  {url}, which class {class} names, is not there"),
+        LockedFrom::Address { class } => format!("\n  {file}, which class {class} names, is not at {url}"),
     };
     vanished.iter().map(line).collect()
+}
+
+/// The ways out, for what an archive had and for what was at an address: only the first can be updated by a name that
+/// is short and has no secrets.
+fn ways_out(vanished: &[Vanished]) -> String {
+    let indexed = vanished.iter().find_map(|Vanished { file, source, .. }| match source {
+        LockedFrom::Index { .. } => file.split(' ').next(),
+        LockedFrom::Address { .. } => None,
+    });
+    let addressed = vanished.iter().find_map(|vanished| match &vanished.source {
+        LockedFrom::Address { class } => Some(class),
+        LockedFrom::Index { .. } => None,
+    });
+    let newer = indexed.map(|name| {
+        format!(
+            "take the newer version with `kiln lock --update {name}`, or name a mirror or directory that still has it \
+             with `kiln fetch --from`"
+        )
+    });
+    let moved = addressed.map(|class| {
+        format!(
+            "if the file has moved, correct its address in class {class}; `kiln lock --update` locks what is there today, \
+             and `kiln fetch --from` takes the old file from a directory that `kiln fetch --to` wrote"
+        )
+    });
+    newer.into_iter().chain(moved).collect::<Vec<_>>().join("; ")
 }
 
 impl FetchFailure {
@@ -101,14 +164,8 @@ impl FetchFailure {
         match self {
             Self::Mirror(error) => Some(error.hint().to_owned()),
             Self::UnknownClass { known, .. } => Some(format!("it has {known}")),
-            Self::Vanished { vanished } => {
-                let first =
-                    vanished.first().and_then(|vanished| vanished.package.split(' ').next()).unwrap_or("PACKAGE");
-                Some(format!(
-                    "take the newer version with `kiln lock --update {first}`, or name a mirror or directory that still \
-                     has it with `kiln fetch --from`"
-                ))
-            }
+            Self::Left { .. } => Some("`kiln lock` brings kiln.lock up to date".to_owned()),
+            Self::Vanished { vanished } => Some(ways_out(vanished)),
             Self::Changed { .. } => Some("kiln lock takes the new file; review what changes".to_owned()),
             Self::Fetch(FetchError::Offline { .. }) => {
                 Some("run once without --offline, or give a directory with --from".to_owned())
@@ -125,11 +182,10 @@ impl FetchFailure {
     }
 }
 
-/// A package as the store is asked for it.
-struct Wanted<'a> {
-    package: &'a LockedPackage,
-    distribution: &'a str,
+/// A locked file as the store is asked for it.
+struct Wanted {
     want: Want,
+    source: LockedFrom,
 }
 
 /// Brings the locked files into the store.
@@ -144,81 +200,122 @@ pub fn fetch(
     environment: &Environment<'_>,
 ) -> Result<Fetched, FetchFailure> {
     let places = Places::new(factory, spec, lock, &options.from, environment)?;
-    let mut wanted: BTreeMap<Sha256, Wanted<'_>> = BTreeMap::new();
-    let mut wants: Vec<Want> = Vec::new();
-    for (distribution, package) in packages(lock, options, environment)? {
+    let mut wanted: BTreeMap<Sha256, Wanted> = BTreeMap::new();
+    for (name, class) in classes(lock, options)? {
+        for file in of_class(name, class, factory, lock, &places, environment)? {
+            wanted.entry(file.want.digest).or_insert(file);
+        }
+    }
+    if let Some(toolbox) = lock.toolboxes.get(&environment.host.architecture).filter(|_| options.toolbox) {
+        for file in of_toolbox(toolbox, lock, &places) {
+            wanted.entry(file.want.digest).or_insert(file);
+        }
+    }
+    let wants: Vec<Want> = wanted.values().map(|wanted| wanted.want.clone()).collect();
+    let result = environment.store.fetch(&wants, environment.fetch, environment.report);
+    result.map_err(|error| explain(error, &wanted))
+}
+
+/// What is to be asked for a class; files of the factory are stored right away.
+fn of_class(
+    name: &str,
+    class: &LockedClass,
+    factory: &Factory,
+    lock: &Lock,
+    places: &Places,
+    environment: &Environment<'_>,
+) -> Result<Vec<Wanted>, FetchFailure> {
+    let mut wanted = Vec::new();
+    for package in class.packages_and_tools() {
         match &package.origin {
             Origin::File(path) => import(factory, path, package, environment)?,
-            Origin::Archive { .. } | Origin::Url(_) => {
-                let want = places.want(distribution, package);
-                wanted.entry(package.sha256).or_insert(Wanted { package, distribution, want });
+            Origin::Archive { index, path } => {
+                wanted.push(places.archived(lock, &class.distribution, index, path, package));
+            }
+            Origin::Url(url) => {
+                wanted.push(places.addressed(name, package_name(package), url, package.sha256, package.size));
             }
         }
     }
-    wants.extend(wanted.values().map(|wanted| wanted.want.clone()));
-    wants.extend(
-        classes(lock, options)?
-            .flat_map(|class| &class.downloads)
-            .map(|download| places.download(&download.url, download.sha256, download.size)),
-    );
-    let result = environment.store.fetch(&wants, environment.fetch, environment.report);
-    result.map_err(|error| explain(error, lock, wanted.values()))
+    for LockedDownload { url, size, sha256 } in &class.downloads {
+        wanted.push(places.addressed(name, public_text(url), url, *sha256, *size));
+    }
+    Ok(wanted)
 }
 
-/// The classes that are asked for, with their parents.
-fn classes<'a>(lock: &'a Lock, options: &FetchOptions) -> Result<impl Iterator<Item = &'a LockedClass>, FetchFailure> {
+/// What is to be asked for the toolbox: Kiln asks for its own tools by name, so that all of them are of the archive.
+fn of_toolbox(toolbox: &LockedToolbox, lock: &Lock, places: &Places) -> Vec<Wanted> {
+    let archived = |package: &LockedPackage| match &package.origin {
+        Origin::Archive { index, path } => Some(places.archived(lock, &toolbox.distribution, index, path, package)),
+        Origin::File(_) | Origin::Url(_) => None,
+    };
+    toolbox.packages.iter().filter_map(archived).collect()
+}
+
+fn package_name(package: &LockedPackage) -> String {
+    format!("{} {}", package.name, package.version)
+}
+
+/// The classes that are asked for, with their parents, by name.
+fn classes<'a>(
+    lock: &'a Lock,
+    options: &FetchOptions,
+) -> Result<impl Iterator<Item = (&'a str, &'a LockedClass)>, FetchFailure> {
     let unknown = options.classes.iter().find(|name| !lock.classes.contains_key(*name));
     if let Some(name) = unknown {
         let known = lock.classes.keys().cloned().collect::<Vec<_>>().join(", ");
         return Err(FetchFailure::UnknownClass { name: name.clone(), known });
     }
     let chosen = lock.classes.keys().filter(|name| options.classes.is_empty() || options.classes.contains(name));
-    let names: std::collections::BTreeSet<&str> = chosen.flat_map(|name| lock.lineage(name)).collect();
-    Ok(lock.classes.iter().filter(move |(name, _)| names.contains(name.as_str())).map(|(_, class)| class))
+    let names: BTreeSet<&str> = chosen.flat_map(|name| lock.lineage(name)).collect();
+    let classes = lock.classes.iter().map(|(name, class)| (name.as_str(), class));
+    Ok(classes.filter(move |(name, _)| names.contains(name)))
 }
 
-/// The packages that are asked for, with their distributions.
-fn packages<'a>(
+/// The distributions whose files this host needs: not those of other hosts' toolboxes.
+pub(crate) fn distributions<'a>(
     lock: &'a Lock,
-    options: &FetchOptions,
-    environment: &Environment<'_>,
-) -> Result<Vec<(&'a str, &'a LockedPackage)>, FetchFailure> {
-    let of_class =
-        |class: &'a LockedClass| class.packages_and_tools().map(|package| (class.distribution.as_str(), package));
-    let mut found: Vec<_> = classes(lock, options)?.flat_map(of_class).collect();
-    let toolbox = lock.toolboxes.get(&environment.host.architecture).filter(|_| options.toolbox);
-    let of_toolbox =
-        |toolbox: &'a LockedToolbox| toolbox.packages.iter().map(|package| (toolbox.distribution.as_str(), package));
-    found.extend(toolbox.into_iter().flat_map(of_toolbox));
-    Ok(found)
+    architecture: &str,
+) -> impl Iterator<Item = (&'a str, &'a LockedDistribution)> {
+    let of_classes = lock.classes.values().map(|class| class.distribution.as_str());
+    let of_toolbox = lock.toolboxes.get(architecture).map(|toolbox| toolbox.distribution.as_str());
+    let names: BTreeSet<&str> = of_classes.chain(of_toolbox).collect();
+    let all = lock.distributions.iter().map(|(name, locked)| (name.as_str(), locked));
+    all.filter(move |(name, _)| names.contains(name))
 }
 
-/// A file of the factory is stored like any other, once it is what was locked.
+/// A file of the factory is stored like any other. What is stored is what was hashed, even while the file changes.
 fn import(
     factory: &Factory,
     path: &Utf8Path,
     package: &LockedPackage,
     environment: &Environment<'_>,
 ) -> Result<(), FetchFailure> {
-    let on_disk = factory.path(path);
-    let (digest, _) = pin::measure(&on_disk)?;
-    if digest != package.sha256 {
-        return Err(FetchFailure::Changed { path: path.to_owned() });
-    }
-    environment.store.import(&on_disk)?;
-    Ok(())
+    let (digest, _) = environment.store.import(&factory.path(path)).map_err(|error| match error {
+        StoreError::Input { source } => FetchFailure::Local(PinError::Read(source)),
+        error => FetchFailure::Store(error),
+    })?;
+    if digest == package.sha256 { Ok(()) } else { Err(FetchFailure::Changed { path: path.to_owned() }) }
 }
 
 /// Where files may be.
 pub(crate) struct Places {
     /// By distribution, then by repository.
     mirrors: BTreeMap<String, Vec<Repository>>,
-    /// By distribution and index name: its repository.
-    repositories: BTreeMap<(String, String), String>,
+    /// By distribution and index name.
+    indexes: BTreeMap<(String, String), IndexPlace>,
     /// Directories and mirrors from `--from`.
     further: Vec<Url>,
     /// Directories written by `kiln fetch --to`.
     exported: Vec<Mirror>,
+}
+
+/// Where the files of an index are.
+struct IndexPlace {
+    /// Its repository.
+    repository: String,
+    /// The root of that in a directory written by `kiln fetch --to`.
+    exported_root: String,
 }
 
 impl Places {
@@ -230,17 +327,20 @@ impl Places {
         environment: &Environment<'_>,
     ) -> Result<Self, FetchFailure> {
         let mut mirrors = BTreeMap::new();
-        let mut repositories = BTreeMap::new();
-        for (name, LockedDistribution { indexes, .. }) in &lock.distributions {
-            let distribution =
-                spec.distributions.get(name.as_str()).cloned().unwrap_or_else(|| toolbox::distribution(spec));
-            mirrors.insert(name.clone(), mirror::repositories(name, &distribution, factory, environment.host)?);
-            let named = indexes.iter().map(|index| ((name.clone(), index.name()), index.repository.clone()));
-            repositories.extend(named);
+        let mut indexes = BTreeMap::new();
+        for (name, locked) in distributions(lock, &environment.host.architecture) {
+            let distribution = toolbox::distribution_of(spec, name)
+                .ok_or_else(|| FetchFailure::Left { distribution: name.to_owned() })?;
+            mirrors.insert(name.to_owned(), mirror::repositories(name, &distribution, factory, environment.host)?);
+            for index in &locked.indexes {
+                let repository = index.repository.clone();
+                let exported_root = exported_root(name, locked, &repository);
+                indexes.insert((name.to_owned(), index.name()), IndexPlace { repository, exported_root });
+            }
         }
         let further = from.iter().map(|text| place(text)).collect::<Result<_, _>>()?;
         let exported = mirror::exported(environment.host)?;
-        Ok(Self { mirrors, repositories, further, exported })
+        Ok(Self { mirrors, indexes, further, exported })
     }
 
     /// The mirrors that may serve an index's repository.
@@ -249,21 +349,30 @@ impl Places {
         repositories.filter(move |candidate| candidate.name == repository).flat_map(|repository| &repository.mirrors)
     }
 
-    fn want(&self, distribution: &str, package: &LockedPackage) -> Want {
-        let LockedPackage { name, version, origin, size, sha256, .. } = package;
-        let urls = match origin {
-            Origin::Archive { index, path } => self.archive_urls(distribution, index, path, package),
-            Origin::File(_) => Vec::new(),
-            Origin::Url(url) => self.url_urls(url, sha256),
+    /// A package of an archive.
+    fn archived(&self, lock: &Lock, distribution: &str, index: &str, path: &str, package: &LockedPackage) -> Wanted {
+        let want = Want {
+            name: package_name(package),
+            digest: package.sha256,
+            size_bytes: Some(package.size),
+            urls: self.archive_urls(distribution, index, path, package),
         };
-        Want { name: format!("{name} {version}"), digest: *sha256, size_bytes: Some(*size), urls }
+        let since = oldest_index(lock, distribution, index).map(|index| index.date);
+        Wanted { want, source: LockedFrom::Index { name: index.to_owned(), since } }
+    }
+
+    /// What a class has from an address of its own.
+    fn addressed(&self, class: &str, name: String, url: &str, digest: Sha256, size_bytes: u64) -> Wanted {
+        let want = Want { name, digest, size_bytes: Some(size_bytes), urls: self.url_urls(url, &digest) };
+        Wanted { want, source: LockedFrom::Address { class: class.to_owned() } }
     }
 
     fn archive_urls(&self, distribution: &str, index: &str, path: &str, package: &LockedPackage) -> Vec<Url> {
-        let repository = self.repositories.get(&(distribution.to_owned(), index.to_owned()));
-        let mirrors = repository.into_iter().flat_map(|repository| self.mirrors(distribution, repository));
-        let further =
-            self.further.iter().flat_map(|root| flat_names(package, path).into_iter().map(|name| join(root, &name)));
+        let place = self.indexes.get(&(distribution.to_owned(), index.to_owned()));
+        let exported = place.map(|place| format!("{}{path}", place.exported_root));
+        let names: Vec<String> = exported.into_iter().chain(flat_names(package, path)).collect();
+        let further = self.further.iter().flat_map(|root| names.iter().map(move |name| join(root, name)));
+        let mirrors = place.into_iter().flat_map(|place| self.mirrors(distribution, &place.repository));
         further.chain(mirrors.map(|mirror| mirror.file(path))).collect()
     }
 
@@ -271,10 +380,6 @@ impl Places {
         let exported = self.exported.iter().map(|mirror| mirror.file(&by_hash(digest)));
         let further = self.further.iter().map(|root| join(root, &by_hash(digest)));
         further.chain(exported).chain(Url::parse(url).ok()).collect()
-    }
-
-    pub(crate) fn download(&self, url: &str, digest: Sha256, size: u64) -> Want {
-        Want { name: public_text(url), digest, size_bytes: Some(size), urls: self.url_urls(url, &digest) }
     }
 }
 
@@ -306,30 +411,25 @@ fn join(root: &Url, path: &str) -> Url {
 }
 
 /// Files that are gone are named with what the lock knows of them; everything else stays as the store says it.
-fn explain<'a>(error: FetchError, lock: &Lock, wanted: impl Iterator<Item = &'a Wanted<'a>>) -> FetchFailure {
+fn explain(error: FetchError, wanted: &BTreeMap<Sha256, Wanted>) -> FetchFailure {
     let FetchError::Failed(failures) = error else { return FetchFailure::Fetch(error) };
-    if failures.iter().any(|failure| !matches!(failure.reason, FailureReason::Gone { .. })) {
-        return FetchFailure::Fetch(FetchError::Failed(failures));
-    }
-    let by_name: BTreeMap<&str, &Wanted<'_>> = wanted.map(|wanted| (wanted.want.name.as_str(), wanted)).collect();
-    let vanished = failures.into_iter().map(|failure| {
-        let wanted = by_name.get(failure.name.as_str());
-        let index = wanted.and_then(|wanted| match &wanted.package.origin {
-            Origin::Archive { index, .. } => Some((wanted.distribution, index.as_str())),
-            Origin::File(_) | Origin::Url(_) => None,
-        });
-        let locked = index.and_then(|(distribution, name)| oldest_index(lock, distribution, name));
-        Vanished {
-            index: index.map_or_else(|| "its address".to_owned(), |(_, name)| name.to_owned()),
-            since: locked.map(|index| index.date),
-            package: failure.name,
-            url: failure.url,
-        }
-    });
+    let is_gone = |failure: &kiln_store::FetchFailure| matches!(failure.reason, FailureReason::Gone { .. });
+    let sources: Option<Vec<LockedFrom>> =
+        failures.iter().map(|failure| source_of(failure, wanted).filter(|_| is_gone(failure)).cloned()).collect();
+    let Some(sources) = sources else { return FetchFailure::Fetch(FetchError::Failed(failures)) };
+    let vanished = failures.into_iter().zip(sources);
+    let vanished = vanished.map(|(failure, source)| Vanished { file: failure.name, source, url: failure.url });
     FetchFailure::Vanished { vanished: vanished.collect() }
 }
 
-/// What has vanished is from the oldest generation of its index that the lock still names.
+/// Two distributions may have a package of one name and version; the address tells them apart.
+fn source_of<'a>(failure: &kiln_store::FetchFailure, wanted: &'a BTreeMap<Sha256, Wanted>) -> Option<&'a LockedFrom> {
+    let is_it =
+        |Want { name, urls, .. }: &Want| *name == failure.name && urls.iter().any(|url| public_url(url) == failure.url);
+    wanted.values().find(|wanted| is_it(&wanted.want)).map(|wanted| &wanted.source)
+}
+
+/// What vanishes is from the oldest generation of its index that the lock still names.
 fn oldest_index<'a>(lock: &'a Lock, distribution: &str, name: &str) -> Option<&'a LockedIndex> {
     let indexes = lock.distributions.get(distribution)?.indexes.iter().filter(|index| index.name() == name);
     indexes.min_by_key(|index| index.date)

@@ -4,11 +4,14 @@
 //! has the right Origin and is the wanted suite (see [`crate::release`]); strangers among the host's sources fall out
 //! there, or are not asked at all because none of their suites is one of the family's.
 
+use std::collections::BTreeSet;
+
 use camino::Utf8Path;
+use jiff::Timestamp;
 use kiln_debian::openpgp::{self, Keyring};
 use kiln_debian::sources::{SourceEntry, Sources};
 use kiln_model::digest::Sha256;
-use kiln_model::lock::{ARCHIVE, SECURITY, index_name};
+use kiln_model::lock::{ARCHIVE, LockedDistribution, PRIORITY_DEFAULT, SECURITY, index_name};
 use kiln_model::spec::{Distribution, Family, Repository as SpecRepository};
 use kiln_store::public_url;
 use url::Url;
@@ -33,14 +36,17 @@ pub(crate) struct Repository {
     /// In order: `trixie`, `trixie-updates`.
     pub(crate) suites: Vec<String>,
     pub(crate) components: Vec<String>,
-    /// apt's pin priority.
-    pub(crate) priority: i32,
+    /// apt's pin priority; where nobody says one, it follows from the Release.
+    pub(crate) priority: Option<i32>,
     /// The Origin that its Release must have; an extra repository's is its own affair.
     pub(crate) origin: Option<&'static str>,
     /// Where to ask, in order.
     pub(crate) mirrors: Vec<Mirror>,
     /// Whom to believe.
     pub(crate) keyring: Keyring,
+    /// Fingerprints of the certificates that every Kiln knows; of several good signatures the lock records one of theirs,
+    /// so that it does not depend on the host's keyring.
+    pub(crate) known_everywhere: BTreeSet<String>,
     /// A snapshot is old by design: its Release may have expired.
     pub(crate) is_snapshot: bool,
 }
@@ -173,21 +179,19 @@ pub(crate) fn repositories(
             name: repository.to_owned(),
             suites,
             components: distribution.components.clone(),
-            priority: PRIORITY_DEFAULT,
+            priority: Some(PRIORITY_DEFAULT),
             origin: Some(facts.origin),
             mirrors,
             keyring: keyring.clone(),
+            known_everywhere: known_everywhere(&facts),
             is_snapshot: distribution.snapshot.is_some(),
         });
     }
     for extra in &distribution.repositories {
-        repositories.push(extra_repository(extra, factory, host)?);
+        repositories.push(extra_repository(name, extra, factory, host)?);
     }
     Ok(repositories)
 }
-
-/// apt's priority of an archive that says nothing else.
-const PRIORITY_DEFAULT: i32 = 500;
 
 /// The distribution's own repositories with their suites; a rolling suite has neither updates nor security.
 fn own_suites(distribution: &Distribution) -> Vec<(&'static str, Vec<String>)> {
@@ -212,25 +216,51 @@ pub(crate) fn index_names(distribution: &Distribution) -> Vec<String> {
     own.chain(extra).collect()
 }
 
-fn extra_repository(extra: &SpecRepository, factory: &Factory, host: &Host) -> Result<Repository, MirrorError> {
-    // A directory made by `kiln fetch --to` holds the extra repositories too, each below its name.
-    let path = format!("{EXPORTED_REPOSITORIES}/{}", extra.name);
+fn extra_repository(
+    distribution: &str,
+    extra: &SpecRepository,
+    factory: &Factory,
+    host: &Host,
+) -> Result<Repository, MirrorError> {
+    let path = exported_repository(distribution, extra.name.as_str());
     let exported = exported(host)?.into_iter().map(|mirror| Mirror { root: below(&mirror.root, &path), ..mirror });
     let named = mirror(extra.uri.as_str(), "kiln.toml", None)?;
     Ok(Repository {
         name: extra.name.to_string(),
         suites: vec![extra.suite.clone()],
         components: extra.components.clone(),
-        priority: i32::from(extra.priority),
+        priority: extra.priority.map(i32::from),
         origin: None,
         mirrors: exported.chain([named]).collect(),
         keyring: read_keyring(&factory.path(&extra.keyring.path))?,
+        known_everywhere: BTreeSet::new(),
         is_snapshot: false,
     })
 }
 
-/// Where a directory written by `kiln fetch --to` keeps the extra repositories.
-pub(crate) const EXPORTED_REPOSITORIES: &str = "repositories";
+/// Where a directory written by `kiln fetch --to` keeps a repository of a distribution: below this path, which ends in
+/// `/`. Families have a root each, as their pools have files of equal names; so have extra repositories.
+pub(crate) fn exported_root(distribution: &str, locked: &LockedDistribution, repository: &str) -> String {
+    match repository {
+        ARCHIVE | SECURITY => exported_archive(&locked.family, locked.snapshot),
+        extra => exported_repository(distribution, extra),
+    }
+}
+
+/// The distribution's own repositories share one root, as their files have different names.
+fn exported_archive(family: &str, snapshot: Option<Timestamp>) -> String {
+    let moment = snapshot.map(|snapshot| format!("{}/", snapshot_directory(snapshot)));
+    format!("{family}/{}", moment.unwrap_or_default())
+}
+
+fn exported_repository(distribution: &str, repository: &str) -> String {
+    format!("repositories/{distribution}/{repository}/")
+}
+
+/// The directory of a moment, as mirrors that keep the past name it.
+fn snapshot_directory(snapshot: Timestamp) -> String {
+    snapshot.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
 
 /// The candidates for one of the distribution's own repositories, the first to be asked first.
 fn mirrors(
@@ -240,7 +270,7 @@ fn mirrors(
     entries: &[(SourceEntry, String)],
     host: &Host,
 ) -> Result<Vec<Mirror>, MirrorError> {
-    let snapshot = distribution.snapshot.map(|snapshot| snapshot.strftime("%Y%m%dT%H%M%SZ").to_string());
+    let snapshot = distribution.snapshot.map(snapshot_directory);
     let from_spec = |uri: &Option<kiln_model::spec::Uri>| {
         uri.as_ref().map(|uri| mirror(uri.as_str(), "kiln.toml", snapshot.as_deref())).transpose()
     };
@@ -251,6 +281,7 @@ fn mirrors(
     let mut general = Vec::from_iter(from_spec(&distribution.mirror)?);
     if distribution.mirror.is_none() {
         for text in &host.mirrors {
+            general.extend(exported_mirror(text, distribution, facts)?);
             general.push(mirror(text, "KILN_MIRROR", snapshot.as_deref())?);
         }
     }
@@ -264,6 +295,17 @@ fn mirrors(
     }
     found.dedup_by(|left, right| left.root == right.root);
     Ok(found)
+}
+
+/// A directory may have been written by `kiln fetch --to`, which gives each family a root.
+fn exported_mirror(
+    text: &str,
+    distribution: &Distribution,
+    facts: &FamilyFacts,
+) -> Result<Option<Mirror>, MirrorError> {
+    let Mirror { root, named_by } = mirror(text, "KILN_MIRROR", None)?;
+    let path = exported_archive(facts.name, distribution.snapshot);
+    Ok((root.scheme() == "file").then(|| Mirror { root: below(&root, &path), named_by }))
 }
 
 /// By convention a mirror has the security archive in a directory beside the main one.
@@ -330,6 +372,23 @@ pub(crate) fn public_text(text: &str) -> String {
     url.map_or_else(|| "(not an address)".to_owned(), |url| public_url(&url))
 }
 
+/// A request as it may be shown: a name, a file, or an address without its secrets.
+pub(crate) fn public_request(text: &str) -> String {
+    if text.contains("://") { public_text(text) } else { text.to_owned() }
+}
+
+/// A line of the spec as it may be shown: what stands before the `@` of an address is left out.
+pub(crate) fn public_line(line: &str) -> String {
+    let mut parts = line.split("://");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |shown, part| {
+        let end = part.find(['/', '"', '\'', ' ']).unwrap_or(part.len());
+        let (authority, rest) = part.split_at(end);
+        let host = authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, host)| format!("***@{host}"));
+        format!("{shown}://{host}{rest}")
+    })
+}
+
 fn is_ours(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https" | "file")
 }
@@ -343,10 +402,26 @@ fn below(root: &Url, path: &str) -> Url {
     url
 }
 
+/// The path of a suite's current signed Release below a mirror's root.
+pub(crate) fn release_path(suite: &str) -> String {
+    format!("dists/{suite}/InRelease")
+}
+
+/// Where a directory written by `kiln fetch --to` keeps every generation of a suite's signed Release.
+pub(crate) fn release_by_hash(suite: &str, digest: &Sha256) -> String {
+    format!("dists/{suite}/{}", by_hash(digest))
+}
+
+/// Where a suite's signed Release with this digest may be: by digest, which only directories written by
+/// `kiln fetch --to` have, then as the current one.
+pub(crate) fn release_urls(mirror: &Mirror, suite: &str, digest: &Sha256) -> [Url; 2] {
+    [mirror.file(&release_by_hash(suite, digest)), mirror.release(suite)]
+}
+
 impl Mirror {
     /// The address of a suite's signed Release.
     pub(crate) fn release(&self, suite: &str) -> Url {
-        self.file(&format!("dists/{suite}/InRelease"))
+        self.file(&release_path(suite))
     }
 
     /// The address of a file of this mirror.
@@ -372,6 +447,11 @@ fn keyring(
         keyring.extend(read_keyring(&path)?);
     }
     Ok(keyring)
+}
+
+fn known_everywhere(facts: &FamilyFacts) -> BTreeSet<String> {
+    let shipped = Keyring::parse(facts.shipped_keys);
+    shipped.iter().flat_map(Keyring::certificates).map(|certificate| certificate.fingerprint).collect()
 }
 
 fn read_keyring(path: &Utf8Path) -> Result<Keyring, MirrorError> {
@@ -498,6 +578,7 @@ mod tests {
                 (
                     "archive",
                     &[
+                        "file:///srv/m/debian/ (KILN_MIRROR)",
                         "file:///srv/m/ (KILN_MIRROR)",
                         "http://m.example/debian/ (/a/debian.sources:1)",
                         "http://m.example/sec/ (/a/debian.sources:6)",
@@ -506,6 +587,8 @@ mod tests {
                 (
                     "security",
                     &[
+                        "file:///srv/m/debian-security/ (KILN_MIRROR)",
+                        "file:///srv/m/debian/ (KILN_MIRROR)",
                         "file:///srv/m/ (KILN_MIRROR)",
                         "http://m.example/sec/ (/a/debian.sources:6)",
                         "http://m.example/debian/ (/a/debian.sources:1)",
@@ -534,6 +617,35 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_keeps_snapshots_apart() {
+        check(
+            "security = false\nsnapshot = \"2026-08-01T00:00:00Z\"",
+            &host(&["file:///srv/kept", "http://past.example/debian"], &[]),
+            &[(
+                "archive",
+                &[
+                    "file:///srv/kept/debian/20260801T000000Z/ (KILN_MIRROR)",
+                    "file:///srv/kept/20260801T000000Z/ (KILN_MIRROR)",
+                    "http://past.example/debian/20260801T000000Z/ (KILN_MIRROR)",
+                ],
+            )],
+        );
+    }
+
+    #[test]
+    fn a_release_is_asked_for_by_its_digest_first() {
+        let mirror = mirror("file:///srv/kept", "KILN_MIRROR", None).unwrap();
+        let digest = Sha256::of(b"signed");
+        assert_eq!(
+            release_urls(&mirror, "trixie", &digest).map(String::from),
+            [
+                format!("file:///srv/kept/dists/trixie/by-hash/SHA256/{digest}"),
+                "file:///srv/kept/dists/trixie/InRelease".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
     fn nobody_names_a_mirror() {
         let spec = spec("");
         let error =
@@ -548,6 +660,14 @@ mod tests {
         let host = host(&["user:secret@mirror"], &[]);
         let error = repositories("d", &spec.distributions["d"], &Factory::new("/f".into()), &host).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_line_of_the_spec_shows_no_password() {
+        let line = r#"packages = ["nginx", "http://user:pa@ss@m.example/a.deb", "https://m.example/b@1.deb"]"#;
+        let shown = r#"packages = ["nginx", "http://***@m.example/a.deb", "https://m.example/b@1.deb"]"#;
+        assert_eq!(public_line(line), shown);
+        assert_eq!(public_line("packages = []"), "packages = []");
     }
 
     #[test]

@@ -16,9 +16,20 @@ pub(crate) fn packages(architecture: &str) -> Option<Vec<String>> {
     Some(names)
 }
 
+/// How the lock's names of toolboxes' distributions begin; no distribution of a spec may be called so.
+const DISTRIBUTION_PREFIX: &str = "toolbox-";
+
 /// What the lock calls the distribution of a host's toolbox.
 pub(crate) fn distribution_name(architecture: &str) -> String {
-    format!("toolbox-{architecture}")
+    format!("{DISTRIBUTION_PREFIX}{architecture}")
+}
+
+/// The spec's description of a distribution of the lock; nothing if it has left the spec since.
+pub(crate) fn distribution_of(spec: &Spec, lock_name: &str) -> Option<Distribution> {
+    if lock_name.starts_with(DISTRIBUTION_PREFIX) {
+        return Some(distribution(spec));
+    }
+    spec.distributions.get(lock_name).cloned()
 }
 
 /// The one that `[toolbox]` names, else Debian trixie from where the factory's Debian comes from.
@@ -45,5 +56,33 @@ pub(crate) fn distribution(spec: &Spec) -> Distribution {
         snapshot: model.and_then(|model| model.snapshot),
         repositories: Vec::new(),
         place: Place { file: String::new(), line: 1, column: 1, snippet: String::new(), width: 1 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_model::diagnostic::Source;
+    use kiln_model::spec::{Listing, parse};
+
+    use super::*;
+
+    /// The suite of a lock's distribution, for a spec whose Debian is bookworm.
+    fn check(toolbox: &str, lock_name: &str, suite: Option<&str>) {
+        let text = format!(
+            "[factory]\nname = \"shop\"\n[distribution.web]\nfamily = \"debian\"\nsuite = \"bookworm\"\n\
+             mirror = \"http://mirror.example/debian\"\n[class.base]\ndistribution = \"web\"\n{toolbox}"
+        );
+        let spec = parse(&[Source { name: "kiln.toml".into(), text }], &Listing::new([])).unwrap();
+        assert_eq!(distribution_of(&spec, lock_name).map(|found| found.suite).as_deref(), suite, "{lock_name}");
+    }
+
+    #[test]
+    fn what_left_the_spec_is_not_taken_for_the_toolbox() {
+        check("", "web", Some("bookworm"));
+        check("", "toolbox-amd64", Some("trixie"));
+        check("", "toolbox-arm64", Some("trixie"));
+        check("[toolbox]\ndistribution = \"web\"\n", "toolbox-arm64", Some("bookworm"));
+        check("", "trixie", None);
+        check("", "toolbox", None);
     }
 }

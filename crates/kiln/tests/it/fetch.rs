@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use kiln_model::digest::Sha256;
-use kiln_testkit::damage;
 use kiln_testkit::web::Fault;
+use kiln_testkit::{Package, damage};
 
-use crate::fixture::{BASE, BASE_AND_WEB, Shop, checked, damage_stored, error_of, says, wait_until};
+use crate::fixture::{BASE, BASE_AND_WEB, Shop, checked, damage_stored, error_of, says, wait_until, write_deb};
 
 const NGINX: &str = "pool/main/n/nginx/nginx_1.26.3-3_amd64.deb";
 
@@ -158,4 +158,20 @@ fn every_failure_is_told_together() {
       nginx 1.26.3-3 from [WEB]/pool/main/n/nginx/nginx_1.26.3-3_amd64.deb: the server refuses (HTTP 403)
     hint: another mirror may have it: name one in KILN_MIRROR, or a directory with --from
     ");
+}
+
+#[test]
+fn a_file_of_the_factory_is_stored_under_its_own_digest_only() {
+    let shop = Shop::new(&BASE.replace("\"nginx\"", "\"./agent_1_amd64.deb\""));
+    let agent = Package::new("agent", "1");
+    let path = write_deb(&shop.path(""), &agent);
+    shop.lock();
+    let changed = agent.clone().file("/usr/share/agent", "more").deb();
+    fs_err::write(&path, &changed).unwrap();
+    says(&shop.run("fetch").code(1), &["error: agent_1_amd64.deb has changed since it was locked"]);
+    assert!(!shop.stored(&agent.deb()).exists());
+    assert_eq!(fs_err::read(shop.stored(&changed)).unwrap(), changed);
+    write_deb(&shop.path(""), &agent);
+    let _ = shop.run("fetch").success();
+    assert_eq!(fs_err::read(shop.stored(&agent.deb())).unwrap(), agent.deb());
 }

@@ -1,6 +1,10 @@
 //! Locked versions that left the mirror, and the ways out: a newer version, another place, a directory that keeps all.
 
-use camino::Utf8PathBuf;
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use kiln_model::digest::Sha256;
+use kiln_model::lock::Lock;
 use kiln_testkit::web::Web;
 use kiln_testkit::{Key, Package, Repository, Suite, damage};
 
@@ -19,7 +23,7 @@ fn what_vanished_is_named_with_the_ways_out() {
     let shop = vanished();
     let output = shop.run("fetch").code(3);
     insta::assert_snapshot!(error_of(&output).replace(&shop.web().url(), "[WEB]/"), @"
-    error: find a locked version that is no longer on a mirror
+    error: find a locked file that is no longer where it was locked from
       procps 2:4.0.4-9, locked from trixie/main of 2025-09-06T10:00:00Z, is not at [WEB]/pool/main/p/procps/procps_4.0.4-9_amd64.deb
     hint: take the newer version with `kiln lock --update procps`, or name a mirror or directory that still has it with `kiln fetch --from`
     ");
@@ -59,6 +63,50 @@ fn a_place_that_still_has_it_is_the_other() {
         let mirror = Repository::debian(shop.home.path().join("old")).write();
         mirror.uri()
     });
+}
+
+#[test]
+fn a_kept_directory_is_a_place_that_still_has_it() {
+    let mut shop = Shop::served(&BASE.replace("nginx", "procps"));
+    shop.lock();
+    let _ = shop.run("fetch --to ../kept").success();
+    shop.publish_version("trixie", "procps", "2:4.0.4-10");
+    fs_err::remove_dir_all(shop.home.cache()).unwrap();
+    says(&shop.run("fetch").code(3), &["procps 2:4.0.4-9, locked from trixie/main"]);
+    shop.web().forget_requests();
+    let _ = shop.run("fetch --from ../kept").success();
+    assert_eq!(shop.asked(), [""; 0], "what is there needs no mirror");
+}
+
+#[test]
+fn what_left_an_address_is_named_without_its_secrets() {
+    let shop = Shop::new("");
+    let elsewhere = shop.home.path().join("elsewhere");
+    let web = Web::serve(&elsewhere);
+    let deb = write_deb(&elsewhere, &Package::new("agent", "1"));
+    let app = shop.home.write("elsewhere/app.tar", "app");
+    let uri = web.url().replace("http://", "http://me:s3cret@");
+    shop.spec(&format!(
+        "[class.base]\ndistribution = \"trixie\"\npackages = [\"{uri}agent_1_amd64.deb\"]\n\
+         [[class.base.step]]\ndownload = \"{uri}app.tar\"\nto = \"/opt/app.tar\"\n"
+    ));
+    shop.lock();
+    fs_err::remove_dir_all(shop.home.cache()).unwrap();
+    fs_err::remove_file(&deb).unwrap();
+    let shown = |output: &kiln_testkit::Output| error_of(output).replace(&web.url()["http://".len()..], "WEB/");
+    insta::assert_snapshot!(shown(&shop.run("fetch").code(3)), @"
+    error: find a locked file that is no longer where it was locked from
+      agent 1, which class base names, is not at http://***@WEB/agent_1_amd64.deb
+    hint: if the file has moved, correct its address in class base; `kiln lock --update` locks what is there today, and `kiln fetch --from` takes the old file from a directory that `kiln fetch --to` wrote
+    ");
+    fs_err::remove_file(&app).unwrap();
+    fs_err::remove_dir_all(shop.home.cache()).unwrap();
+    insta::assert_snapshot!(shown(&shop.run("fetch").code(3)), @"
+    error: find 2 locked files that are no longer where they were locked from
+      agent 1, which class base names, is not at http://***@WEB/agent_1_amd64.deb
+      http://***@WEB/app.tar, which class base names, is not there
+    hint: if the file has moved, correct its address in class base; `kiln lock --update` locks what is there today, and `kiln fetch --from` takes the old file from a directory that `kiln fetch --to` wrote
+    ");
 }
 
 #[test]
@@ -125,15 +173,27 @@ impl Kept {
         let classes = classes.replace("\"procps\"", "\"procps\", \"iproute2\"");
         shop.spec(&classes);
         shop.lock();
-        let directory = shop.home.path().join("kept");
-        let _ = shop.run(&format!("fetch --to {directory}")).success();
+        let _ = shop.run("fetch --to ../kept").success();
         // From here on there is neither mirror nor server nor store.
         shop.spec_from("", &classes);
-        fs_err::remove_dir_all(shop.mirror().root()).unwrap();
         fs_err::remove_dir_all(shop.home.path().join("extra")).unwrap();
-        fs_err::remove_dir_all(shop.home.cache()).unwrap();
         drop(web);
+        Self::of(shop)
+    }
+
+    /// A factory that has filled `kept`, without its mirror and its store.
+    fn of(shop: Shop) -> Self {
+        fs_err::remove_dir_all(shop.mirror().root()).unwrap();
+        fs_err::remove_dir_all(shop.home.cache()).unwrap();
+        let directory = shop.home.path().join("kept");
         Self { shop, directory }
+    }
+
+    /// Panics unless the directory has all that the lock needs.
+    fn check_sufficient(&self) {
+        let output = self.run("lock --check").success();
+        assert!(!output.report().contains("not examined"), "{}", output.report());
+        let _ = self.run("fetch").success();
     }
 
     fn run(&self, arguments: &str) -> kiln_testkit::Output {
@@ -169,15 +229,15 @@ fn a_kept_directory_is_filled_again_and_repaired() {
     let directory = shop.home.path().join("kept");
     says(&shop.run("fetch --to ../kept").success(), &["../kept has ", " of them new"]);
     says(&shop.run("fetch --to ../kept").success(), &["../kept has ", ", 0 of them new"]);
-    let nginx = directory.join("pool/main/n/nginx/nginx_1.26.3-3_amd64.deb");
+    let nginx = directory.join("debian/pool/main/n/nginx/nginx_1.26.3-3_amd64.deb");
     let good = fs_err::read(&nginx).unwrap();
     damage::corrupt_byte(&nginx, 7);
-    fs_err::remove_file(directory.join("dists/trixie/InRelease")).unwrap();
+    fs_err::remove_file(directory.join("debian/dists/trixie/InRelease")).unwrap();
     says(&shop.run("fetch --to ../kept").success(), &[", 2 of them new"]);
     assert_eq!(fs_err::read(&nginx).unwrap(), good);
     kiln_testkit::home::check_no_leftovers(&directory);
-    let signed = |root: &camino::Utf8Path| fs_err::read(root.join("dists/trixie/InRelease")).unwrap();
-    assert_eq!(signed(&directory), signed(shop.mirror().root()), "as it was signed");
+    let signed = |root: &Utf8Path| fs_err::read(root.join("dists/trixie/InRelease")).unwrap();
+    assert_eq!(signed(&directory.join("debian")), signed(shop.mirror().root()), "as it was signed");
 }
 
 #[test]
@@ -201,4 +261,126 @@ fn an_index_that_nobody_has_any_more_is_said() {
         &output,
         &["error: bring the locked indexes into the store", "hint: the mirrors have moved on since this lock was made"],
     );
+}
+
+/// A package of both families, and one of a repository beside each, all at equal paths and with other bytes.
+fn add_clashing(suite: Suite, family: &str) -> Suite {
+    suite.package(Package::new("shop-theme", "1").for_all().file("/usr/share/shop-theme", family))
+}
+
+/// A repository called `tools` beside a distribution, and the lines that name it.
+fn tools_of(shop: &Shop, distribution: &str) -> String {
+    let suite = Suite::new("stable").origin("Tools");
+    let tool = Package::new("shop-tool", "1").for_all().file("/usr/share/shop-tool", distribution);
+    let uri = Repository::new(shop.home.path().join(format!("tools-of-{distribution}"))).suite(suite.package(tool));
+    format!(
+        "[[distribution.{distribution}.repository]]\nname = \"tools\"\nuri = \"{}\"\nsuite = \"stable\"\n\
+         keyring = \"archive.gpg\"\n",
+        uri.write().uri()
+    )
+}
+
+#[test]
+fn families_and_repositories_do_not_hide_each_others_files() {
+    let shop = Shop::with("", |repository| repository.change("trixie", |suite| add_clashing(suite, "debian")));
+    let ubuntu = |name: &str| Suite::new(name).origin("Ubuntu").label("Ubuntu");
+    let noble = Repository::new(shop.home.path().join("noble"))
+        .suite(add_clashing(ubuntu("noble").with_archive(), "ubuntu"))
+        .suite(ubuntu("noble-updates"))
+        .suite(ubuntu("noble-security"))
+        .write();
+    let tools = [tools_of(&shop, "trixie"), tools_of(&shop, "noble")];
+    let classes = |mirror: &str| {
+        let [of_trixie, of_noble] = &tools;
+        format!(
+            "{of_trixie}\n[distribution.noble]\nfamily = \"ubuntu\"\nsuite = \"noble\"\narchitecture = \"amd64\"\n\
+             keyring = \"archive.gpg\"\n{mirror}\n{of_noble}\n\
+             [class.base]\ndistribution = \"trixie\"\npackages = [\"shop-theme\", \"shop-tool\"]\n\
+             [class.other]\ndistribution = \"noble\"\npackages = [\"shop-theme\", \"shop-tool\"]\n"
+        )
+    };
+    shop.spec(&classes(&format!("mirror = \"{}\"", noble.uri())));
+    shop.lock();
+    let _ = shop.run("fetch --to ../kept").success();
+    shop.spec_from("", &classes(""));
+    let kept = Kept::of(shop);
+    let read = |path: &str| fs_err::read(kept.directory.join(path)).unwrap();
+    let theme = "pool/main/s/shop-theme/shop-theme_1_all.deb";
+    assert_ne!(read(&format!("debian/{theme}")), read(&format!("ubuntu/{theme}")));
+    let tool = "tools/pool/main/s/shop-tool/shop-tool_1_all.deb";
+    assert_ne!(read(&format!("repositories/trixie/{tool}")), read(&format!("repositories/noble/{tool}")));
+    kept.check_sufficient();
+}
+
+#[test]
+fn a_snapshot_is_kept_as_well() {
+    let shop = Shop::new("");
+    let then = shop.home.path().join("mirror/20250907T000000Z");
+    Repository::debian(&then).write();
+    let snapshot = "snapshot = \"2025-09-07T00:00:00Z\"";
+    shop.spec_from(&format!("mirror = \"{}\"\n{snapshot}", shop.uri()), BASE);
+    shop.lock();
+    let _ = shop.run("fetch --to ../kept").success();
+    shop.spec_from(snapshot, BASE);
+    Kept::of(shop).check_sufficient();
+}
+
+#[test]
+fn every_generation_of_a_signed_release_is_kept() {
+    let kept = Kept::new();
+    let lock = Lock::parse(&kept.shop.lock_text()).unwrap();
+    let indexes = lock.distributions.values().flat_map(|distribution| &distribution.indexes);
+    let generations: BTreeSet<Sha256> =
+        indexes.filter(|index| index.suite == "trixie").map(|index| index.release).collect();
+    assert_eq!(generations.len(), 2, "the lock names two generations");
+    for digest in generations {
+        let path = kept.directory.join(format!("debian/dists/trixie/by-hash/SHA256/{digest}"));
+        assert_eq!(Sha256::of(&fs_err::read(path).unwrap()), digest);
+    }
+    // The directory alone is enough to make another.
+    let _ = kept.run("fetch --to ../again").success();
+    let files = |directory: &Utf8Path| crate::fixture::files_below(directory).len();
+    assert_eq!(files(&kept.shop.home.path().join("again")), files(&kept.directory));
+}
+
+#[test]
+fn the_toolbox_of_another_architecture_is_its_own_hosts_affair() {
+    let shop = Shop::new(BASE);
+    let mut lock = Lock::parse(&shop.lock()).unwrap();
+    let mut foreign = lock.distributions["toolbox-amd64"].clone();
+    "arm64".clone_into(&mut foreign.architecture);
+    for index in &mut foreign.indexes {
+        index.path = index.path.replace("amd64", "arm64");
+        index.sha256 = Sha256::of(b"an index that no mirror here has");
+        index.release = Sha256::of(b"a Release that no mirror here has");
+    }
+    let mut toolbox = lock.toolboxes["amd64"].clone();
+    "toolbox-arm64".clone_into(&mut toolbox.distribution);
+    lock.distributions.insert(toolbox.distribution.clone(), foreign);
+    lock.toolboxes.insert("arm64".to_owned(), toolbox);
+    shop.write("kiln.lock", lock.print());
+    let _ = shop.run("fetch --to ../kept").success();
+    assert!(!shop.home.path().join("kept/debian/dists/trixie/main/binary-arm64").exists());
+}
+
+#[test]
+fn a_distribution_that_left_the_spec_is_not_looked_for_elsewhere() {
+    let shop = Shop::served(BASE);
+    shop.lock();
+    let spec = fs_err::read_to_string(shop.path("kiln.toml")).unwrap();
+    shop.write(
+        "kiln.toml",
+        spec.replace("distribution.trixie]", "distribution.other]").replace("\"trixie\"\np", "\"other\"\np"),
+    );
+    shop.web().forget_requests();
+    let output = shop.run("fetch");
+    assert_ne!(output.status, Some(0));
+    says(
+        &output,
+        &[
+            "error: kiln.lock has distribution trixie, which is no longer in kiln.toml",
+            "hint: `kiln lock` brings kiln.lock up to date",
+        ],
+    );
+    assert_eq!(shop.asked(), [""; 0]);
 }
