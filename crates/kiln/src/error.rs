@@ -148,7 +148,11 @@ impl From<FetchFailure> for CommandError {
 
 impl From<ExportError> for CommandError {
     fn from(error: ExportError) -> Self {
-        let kind = if let ExportError::Fetch(error) = &error { fetch_kind(error) } else { Kind::Environment };
+        let kind = match &error {
+            ExportError::Fetch(error) => fetch_kind(error),
+            ExportError::Collision { .. } | ExportError::Path { .. } => Kind::Usage,
+            _ => Kind::Environment,
+        };
         let hint = error.hint();
         Self::hinted(kind, error, hint)
     }
@@ -156,15 +160,9 @@ impl From<ExportError> for CommandError {
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        let hint = match &error {
-            StoreError::NotADirectory { .. } | StoreError::Foreign { .. } => "set XDG_CACHE_HOME to another directory",
-            StoreError::Layout { .. } => {
-                "use the Kiln that made it, or remove the directory: all of it can be fetched again"
-            }
-            StoreError::Full { .. } => "make room, or set XDG_CACHE_HOME to a larger disk",
-            _ => "is the store yours to write? XDG_CACHE_HOME names another place",
-        };
-        Self::hinted(Kind::Environment, error, Some(hint.to_owned()))
+        // The store does not know where its directory comes from; a user can only choose it so.
+        let hint = error.hint().unwrap_or_else(|| "is the store yours to write?".to_owned());
+        Self::hinted(Kind::Environment, error, Some(format!("{hint} (XDG_CACHE_HOME says where it is)")))
     }
 }
 
@@ -184,7 +182,7 @@ fn mirror_kind(error: &MirrorError) -> Kind {
 fn fetch_kind(error: &FetchFailure) -> Kind {
     match error {
         FetchFailure::Mirror(error) => mirror_kind(error),
-        FetchFailure::UnknownClass { .. } | FetchFailure::Place(_) => Kind::Usage,
+        FetchFailure::UnknownClass { .. } | FetchFailure::Place(_) | FetchFailure::Left { .. } => Kind::Usage,
         FetchFailure::Changed { .. } => Kind::No,
         _ => Kind::Environment,
     }
