@@ -7,25 +7,11 @@
 //! packages. The old operators `<` and `>` mean `<=` and `>=`, as dpkg reads them. Restrictions (`[amd64]`, `<!nocheck>`)
 //! belong to source packages; dpkg and apt refuse them in a binary package, and so does this parser.
 
-use std::cmp::Ordering;
 use std::fmt;
 
-use crate::version;
+pub use kiln_model::spec::Operator;
 
-/// How a version must compare with the one that a relation names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Operator {
-    /// `<<`
-    Earlier,
-    /// `<=`
-    EarlierOrEqual,
-    /// `=`
-    Equal,
-    /// `>=`
-    LaterOrEqual,
-    /// `>>`
-    Later,
-}
+use crate::version;
 
 /// One alternative: a package name and what is demanded of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,29 +65,16 @@ pub enum RelationError {
     },
 }
 
-impl Operator {
-    /// Whether a version that compares so with the named one fits.
-    #[must_use]
-    pub fn accepts(self, ordering: Ordering) -> bool {
-        match self {
-            Self::Earlier => ordering.is_lt(),
-            Self::EarlierOrEqual => ordering.is_le(),
-            Self::Equal => ordering.is_eq(),
-            Self::LaterOrEqual => ordering.is_ge(),
-            Self::Later => ordering.is_gt(),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "<<" => Self::Earlier,
-            "<=" | "<" => Self::EarlierOrEqual,
-            "=" => Self::Equal,
-            ">=" | ">" => Self::LaterOrEqual,
-            ">>" => Self::Later,
-            _ => return None,
-        })
-    }
+/// Also the old spellings that a binary package may still have.
+fn parse_operator(text: &str) -> Option<Operator> {
+    Some(match text {
+        "<<" => Operator::Earlier,
+        "<=" | "<" => Operator::EarlierOrEqual,
+        "=" => Operator::Equal,
+        ">=" | ">" => Operator::LaterOrEqual,
+        ">>" => Operator::Later,
+        _ => return None,
+    })
 }
 
 impl<'a> Relation<'a> {
@@ -217,25 +190,13 @@ fn parse_constraint<'a>(text: &'a str, relation: &str) -> Result<Option<(Operato
     let operator = match operator {
         // dpkg takes a bare version for an exact one.
         "" => Operator::Equal,
-        operator => Operator::parse(operator).ok_or_else(|| RelationError::Operator { relation: relation() })?,
+        operator => parse_operator(operator).ok_or_else(|| RelationError::Operator { relation: relation() })?,
     };
     let version = version.trim_ascii_start();
     if version.is_empty() || version.contains(char::is_whitespace) {
         return Err(RelationError::Constraint { relation: relation() });
     }
     Ok(Some((operator, version)))
-}
-
-impl fmt::Display for Operator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Earlier => "<<",
-            Self::EarlierOrEqual => "<=",
-            Self::Equal => "=",
-            Self::LaterOrEqual => ">=",
-            Self::Later => ">>",
-        })
-    }
 }
 
 impl fmt::Display for Relation<'_> {

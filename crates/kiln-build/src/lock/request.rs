@@ -1,9 +1,8 @@
 //! What a class asks the solver for, in the lock's words and in the solver's.
 
-use kiln_debian::relation::Operator;
 use kiln_debian::solve::Wanted;
 use kiln_model::lock::{Lock, LockedClass, LockedPackage, LockedRequest, Origin};
-use kiln_model::spec::{Class, Operator as SpecOperator, PackageRequest, RequestKind, Spec};
+use kiln_model::spec::{Class, PackageRequest, RequestKind, Spec};
 
 /// The part of a class's spec that decides its packages.
 pub(super) fn locked_request(spec: &Spec, class: &Class) -> LockedRequest {
@@ -36,18 +35,8 @@ pub(super) fn tool_names(tools: &[PackageRequest]) -> Vec<String> {
 /// The solver's form of a request by name; `label` gives it back in answers.
 pub(super) fn wanted(kind: &RequestKind, label: usize) -> Option<Wanted> {
     let RequestKind::Named { name, constraint } = kind else { return None };
-    let constraint = constraint.as_ref().map(|constraint| (operator(constraint.operator), constraint.version.clone()));
+    let constraint = constraint.as_ref().map(|constraint| (constraint.operator, constraint.version.clone()));
     Some(Wanted { name: name.clone(), constraint, label })
-}
-
-fn operator(operator: SpecOperator) -> Operator {
-    match operator {
-        SpecOperator::Earlier => Operator::Earlier,
-        SpecOperator::EarlierOrEqual => Operator::EarlierOrEqual,
-        SpecOperator::Equal => Operator::Equal,
-        SpecOperator::LaterOrEqual => Operator::LaterOrEqual,
-        SpecOperator::Later => Operator::Later,
-    }
 }
 
 /// What a locked class asked for, read back from the lock's words; a file or address by the package that it is.

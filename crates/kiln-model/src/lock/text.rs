@@ -341,8 +341,12 @@ mod tests {
             size: 9,
             sha256: Sha256::of(b"packages"),
         };
-        let distribution =
-            LockedDistribution { family: "debian".into(), architecture: "amd64".into(), snapshot: Some(date), indexes: vec![index] };
+        let distribution = LockedDistribution {
+            family: "debian".into(),
+            architecture: "amd64".into(),
+            snapshot: Some(date),
+            indexes: vec![index],
+        };
         let base = LockedClass {
             distribution: "trixie".into(),
             request: LockedRequest {

@@ -1,5 +1,6 @@
 //! What a class asks to have installed: a package by name, a `.deb` of the factory, a `.deb` to download.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -70,6 +71,18 @@ pub struct Exclusion {
 impl Operator {
     /// Every operator, in the order of the versions they accept.
     pub const ALL: [Self; 5] = [Self::Earlier, Self::EarlierOrEqual, Self::Equal, Self::LaterOrEqual, Self::Later];
+
+    /// Whether a version that compares so with the named one fits.
+    #[must_use]
+    pub fn accepts(self, ordering: Ordering) -> bool {
+        match self {
+            Self::Earlier => ordering.is_lt(),
+            Self::EarlierOrEqual => ordering.is_le(),
+            Self::Equal => ordering.is_eq(),
+            Self::LaterOrEqual => ordering.is_ge(),
+            Self::Later => ordering.is_gt(),
+        }
+    }
 
     /// As Debian writes it.
     #[must_use]
