@@ -4,8 +4,8 @@
 # is missing.
 
 CARGO ?= cargo
-XTASK = $(CARGO) run --quiet --locked --package xtask --
-XTASK_RELEASE = $(CARGO) run --quiet --locked --release --package xtask --
+XTASK = $(CARGO) run --locked --package xtask --
+XTASK_RELEASE = $(CARGO) run --locked --release --package xtask --
 KILN = $(CURDIR)/target/release/kiln
 SHOP = examples/shop
 
