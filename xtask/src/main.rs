@@ -1,6 +1,6 @@
 //! Developer commands: `cargo xtask COMMAND`.
 //!
-//! - [`bench`]: Kiln against the tools it replaces, as ratios.
+//! - [`mod@bench`]: Kiln against the tools it replaces, as ratios.
 //! - [`ci`]: every check and every test; what `make test` runs.
 //! - [`conformance`]: selections and version order against apt, dpkg and dose.
 //! - [`generate`]: files in the repository that are made from the code.
