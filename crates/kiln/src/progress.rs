@@ -111,7 +111,9 @@ fn sentence(event: &Event) -> Option<String> {
         Event::DownloadsPlanned { files, size_bytes, present_files, .. } if *files > 0 => {
             let present =
                 if *present_files > 0 { format!(", {present_files} already in the store") } else { String::new() };
-            Some(format!("downloading {}, {}{present}", count(*files, "file"), bytes(*size_bytes)))
+            // A signed Release has no size that is known beforehand.
+            let size = if *size_bytes > 0 { format!(", {}", bytes(*size_bytes)) } else { String::new() };
+            Some(format!("downloading {}{size}{present}", count(*files, "file")))
         }
         Event::DownloadRetried { name, attempt, wait_ms, reason } => {
             Some(format!("{name}: attempt {attempt} failed ({reason}), again in {wait_ms} ms"))
