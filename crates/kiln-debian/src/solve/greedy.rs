@@ -32,6 +32,7 @@ const EVICTIONS_MAX: usize = 2;
 pub(super) fn solve(choices: &Choices<'_>, roots: &[Root]) -> Result<Vec<PackageId>, Vec<PackageId>> {
     let mut greedy = Greedy::new(choices, true);
     if greedy.select_roots(roots) && greedy.expand_roots(roots) {
+        greedy.bring_back_abandoned();
         greedy.drop_broken();
         return Ok(greedy.packages());
     }
@@ -62,6 +63,8 @@ struct Greedy<'a, 'u> {
     attempts: usize,
     /// What was selected, in that order, to be taken back.
     trail: Vec<PackageId>,
+    /// What was taken back.
+    abandoned: Vec<PackageId>,
     /// Whether something selected may be given up for what has no alternative.
     evicts: bool,
 }
@@ -84,6 +87,7 @@ impl<'a, 'u> Greedy<'a, 'u> {
             evictions: BTreeMap::new(),
             attempts: 0,
             trail: Vec::new(),
+            abandoned: Vec::new(),
             evicts,
         }
     }
@@ -179,6 +183,18 @@ impl<'a, 'u> Greedy<'a, 'u> {
         for package in self.trail.drain(mark..) {
             self.selected.remove(package);
             self.protected.remove(&package);
+            self.abandoned.push(package);
+        }
+    }
+
+    /// apt lets everything lie that a failed alternative brought, until it removes at the end what nobody needs. What was
+    /// taken back here thus may still stay, beside what was selected, if [`super::reach`] finds somebody who suggests it.
+    fn bring_back_abandoned(&mut self) {
+        for id in std::mem::take(&mut self.abandoned) {
+            let package = self.choices.package(id);
+            if !self.selected.contains(id) && self.selected.in_the_way_of(&package).is_empty() {
+                self.selected.insert(package);
+            }
         }
     }
 

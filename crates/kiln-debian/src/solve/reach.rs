@@ -1,7 +1,7 @@
 //! Why each package is there: breadth first from the roots, so that every package names the shortest way to it.
 //!
-//! What an evicted package had brought along is needed by nobody. apt lets it go too, but for what a package that stays
-//! recommends or suggests, and so does [`Leftovers::Suggested`].
+//! What an evicted package or a failed alternative had brought along is needed by nobody. apt lets it go too, but for
+//! what a package that stays recommends or suggests, and so does [`Leftovers::Suggested`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -134,6 +134,18 @@ fn what_an_evicted_package_brought_stays_where_it_is_suggested() {
 }
 
 #[test]
+fn what_a_failed_alternative_brought_stays_where_it_is_suggested() {
+    // chromium with sysvinit-core: the user's bus fails on the init system; the system's bus, which it brought, stays.
+    let world = "browser 1; Depends: user-bus | x11-bus; Suggests: system-bus\nuser-bus 1; Depends: bus, pam, lost\n\
+                 pam 1; Depends: system-bus, systemd\nsystemd 1; Conflicts: init\nsystem-bus 1; Depends: common\n\
+                 common 1\nbus 1\nlost 1\nx11-bus 1; Depends: bus\ninit 1; Provides: systemd-less";
+    choose(world, "init, browser", "browser bus common init system-bus x11-bus");
+    choose(world, "browser", "browser bus common lost pam system-bus systemd user-bus");
+    // Where nobody suggests it, nothing stays.
+    choose(&world.replace("Suggests", "Enhances"), "init, browser", "browser bus init x11-bus");
+}
+
+#[test]
 fn what_a_lock_has_and_nobody_needs_goes_though_it_is_suggested() {
     let universe = universe("x 1; Suggests: y\ny 1");
     let locked = [("x", "1"), ("y", "1")].map(|(name, version)| (name.to_owned(), version.to_owned()));
