@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ const INDEX_BYTES_MAX: u64 = 1 << 30;
 /// How the mirror is reached: as `kiln` itself does it.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Network {
-    /// Mirrors, separated by blanks, instead of those of the host's apt sources.
+    /// Mirrors, separated by blanks, asked before those of the host's apt sources.
     #[arg(long, env = "KILN_MIRROR", value_name = "URL", hide_env_values = true)]
     mirror: Option<String>,
     /// Proxy for `http:` addresses.
@@ -124,8 +124,8 @@ impl Workshop {
         let options = LockOptions { update: Update::Nothing, allow_older: false };
         let environment = self.environment();
         let lock = lock(&factory, &spec, None, &options, &environment).map_err(|error| {
-            let hint = error.hint().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
-            anyhow::Error::from(error).context(format!("find the real tools on a Debian mirror{hint}"))
+            let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            anyhow!("find the real tools on a Debian mirror: {:#}{hint}", anyhow::Error::from(error))
         })?;
         fetch(&factory, &spec, &lock, &Which::default(), &environment).context("fetch the real tools")?;
         Ok(lock)
