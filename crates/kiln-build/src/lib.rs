@@ -19,13 +19,16 @@ pub mod lock;
 mod mirror;
 mod pin;
 mod release;
+pub mod stage;
 mod toolbox;
+mod workplace;
 
 pub use host::{Environment, Host, Memory};
 pub use index::IndexesError;
 pub use mirror::MirrorError;
 pub use pin::PinError;
 pub use release::SuiteError;
+pub use workplace::StageError;
 
 /// An error and what caused it, in one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {

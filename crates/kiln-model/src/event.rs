@@ -71,6 +71,73 @@ pub enum Event {
         /// Why it failed.
         reason: String,
     },
+    /// All stages of a build are known.
+    StagesPlanned {
+        /// How many there are.
+        stages: u64,
+        /// How many of them the store has already.
+        cached: u64,
+    },
+    /// A stage's layer was in the store.
+    StageCached {
+        /// The class it belongs to.
+        class: String,
+        /// What it is: `essential set`, `packages`, `step 2: copy site`.
+        stage: String,
+        /// Name of its layer.
+        key: crate::digest::Sha256,
+    },
+    /// A stage is being carried out.
+    StageStarted {
+        /// The class it belongs to.
+        class: String,
+        /// What it is.
+        stage: String,
+    },
+    /// More of a stage is done.
+    StageAdvanced {
+        /// The class it belongs to.
+        class: String,
+        /// What it is.
+        stage: String,
+        /// What is being done: `configuring nginx`.
+        doing: String,
+        /// How many packages are finished.
+        done: u64,
+        /// Out of how many.
+        total: u64,
+    },
+    /// A program in a stage wrote a line.
+    StageLine {
+        /// The class it belongs to.
+        class: String,
+        /// What it is.
+        stage: String,
+        /// The line.
+        line: String,
+    },
+    /// A part of a stage took this long.
+    StagePart {
+        /// The class it belongs to.
+        class: String,
+        /// What it is.
+        stage: String,
+        /// Which part: `place`, `configure nginx`.
+        part: String,
+        /// From its start to its end.
+        took_us: u64,
+    },
+    /// A stage's layer is in the store now.
+    StageFinished {
+        /// The class it belongs to.
+        class: String,
+        /// What it is.
+        stage: String,
+        /// Name of its layer.
+        key: crate::digest::Sha256,
+        /// From its start to its end.
+        took_ms: u64,
+    },
     /// Another process holds what this one needs.
     Waiting {
         /// What for, and who has it where known.
