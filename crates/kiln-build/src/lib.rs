@@ -20,6 +20,7 @@ mod mirror;
 mod pin;
 mod release;
 pub mod stage;
+mod step;
 mod toolbox;
 mod workplace;
 
