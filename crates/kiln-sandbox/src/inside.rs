@@ -4,19 +4,21 @@
 //! ends every process that is left. The worker ([`Inside`]) keeps root's capabilities, for our own code; programs that it
 //! starts lose all but a few.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, set_child_subreaper,
     set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid, wait,
 };
 use rustix::system::sethostname;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{UnshareFlags, set_name};
 
 use crate::capability;
 use crate::command::{Command, Console, Ending};
@@ -27,6 +29,10 @@ use crate::{system, terminal};
 
 /// How many descriptors a program may open: what systemd gives a service. Some programs close all that they might have.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
+
+/// What the first process calls itself: Ansible, Puppet and many scripts learn from `/proc/1/comm` which init system a
+/// machine has.
+const FIRST_NAME: &CStr = c"systemd";
 
 /// A tree, seen from inside.
 #[derive(Debug)]
@@ -53,6 +59,23 @@ impl Inside<'_> {
     #[must_use]
     pub fn tree(&self) -> Utf8PathBuf {
         Utf8PathBuf::from(format!("/proc/self/fd/{}", self.tree.as_raw_fd()))
+    }
+
+    /// Shows a file or directory of the sandbox at another place too, where a file or directory is. What can only be read
+    /// at the one can only be read at the other.
+    ///
+    /// # Errors
+    /// If one of them is missing, or they are not of one kind.
+    pub fn bind(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
+        Ok(mount_bind(from.as_str(), to.as_str())?)
+    }
+
+    /// Takes away what was bound there, for every program that starts from now on.
+    ///
+    /// # Errors
+    /// If nothing is bound there.
+    pub fn unbind(&self, path: &Utf8Path) -> io::Result<()> {
+        Ok(unmount(path.as_str(), UnmountFlags::DETACH)?)
     }
 
     /// Runs a program to its end. What it left running in the background is killed.
@@ -107,6 +130,7 @@ pub(crate) fn first(this: &First<'_>, work: impl FnOnce(&Inside<'_>) -> Message)
     die_with(this.parent)?;
     // Its memory and descriptors are nobody's business inside.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "hide the first process".to_owned())?;
+    set_name(FIRST_NAME).doing(|| "name the first process".to_owned())?;
     system::unshare(UnshareFlags::NEWNS).doing(|| "make a mount namespace".to_owned())?;
     sethostname(sandbox.hostname.as_bytes()).doing(|| format!("set the host name {}", sandbox.hostname))?;
     system::loopback_up().doing(|| "bring the loopback interface up".to_owned())?;

@@ -48,7 +48,8 @@ const DEVICE_LINKS: &[(&str, &str)] = &[
 const PROC_READ_ONLY: &[&str] = &["acpi", "bus", "fs", "irq", "scsi", "sys", "sysrq-trigger"];
 
 /// Parts of `/proc` that tell about the host what is none of a tree's business.
-const PROC_HIDDEN: &[&str] = &["kcore", "kmsg", "keys", "key-users", "timer_list", "latency_stats", "sched_debug"];
+const PROC_HIDDEN: &[&str] =
+    &["kcore", "kmsg", "keys", "key-users", "timer_list", "latency_stats", "sched_debug", "modules"];
 
 /// The group of terminals in Debian's base-passwd, to which new pseudo-terminals belong.
 const TTY_GROUP: u32 = 5;

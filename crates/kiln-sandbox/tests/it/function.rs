@@ -1,6 +1,7 @@
 //! Our own functions inside.
 
-use kiln_sandbox::{CancelToken, Command, Ending, SandboxError, Upper};
+use fs_err as fs;
+use kiln_sandbox::{Bind, CancelToken, Command, Ending, Sandbox, SandboxError, Upper};
 
 use crate::ground::{Ground, for_each_identity};
 
@@ -8,9 +9,16 @@ fn call<T: serde::Serialize + serde::de::DeserializeOwned>(
     ground: &Ground,
     work: impl FnOnce(&kiln_sandbox::Inside<'_>) -> T,
 ) -> (Result<T, SandboxError>, Vec<String>) {
+    call_in(&ground.sandbox(&[], Upper::Discard), work)
+}
+
+fn call_in<T: serde::Serialize + serde::de::DeserializeOwned>(
+    sandbox: &Sandbox,
+    work: impl FnOnce(&kiln_sandbox::Inside<'_>) -> T,
+) -> (Result<T, SandboxError>, Vec<String>) {
     let mut lines = Vec::new();
     let token = CancelToken::new().unwrap();
-    let result = ground.sandbox(&[], Upper::Discard).call(work, &mut |line| lines.push(line.to_owned()), &token);
+    let result = sandbox.call(work, &mut |line| lines.push(line.to_owned()), &token);
     (result, lines)
 }
 
@@ -58,5 +66,35 @@ fn what_a_program_left_running_is_gone_when_the_next_starts() {
         });
         assert_eq!(endings.unwrap(), (Ending::Code(0), Ending::Code(0)));
         assert!(!lines.last().unwrap().contains("sleep"), "{lines:?}");
+    });
+}
+
+#[test]
+fn what_was_bound_can_be_shown_elsewhere_and_taken_away() {
+    for_each_identity(|ground| {
+        let factory = ground.write("factory", Vec::new(), |root| {
+            fs::write(root.join("shown"), "shown").unwrap();
+            fs::write(root.join("hidden"), "hidden").unwrap();
+        });
+        let mut sandbox = ground.plain();
+        sandbox.binds.push(Bind { from: factory, to: "/run/whole".into(), read_only: true });
+        let (seen, lines) = call_in(&sandbox, |inside| {
+            fs::write("/run/one", "").unwrap();
+            inside.bind("/run/whole/shown".into(), "/run/one".into()).unwrap();
+            inside.unbind("/run/whole".into()).unwrap();
+            let script = "cat /run/one; echo; ls -A /run/whole | wc -l; ! { echo x > /run/one; } 2>/dev/null";
+            inside.run(&Command::shell(script)).unwrap()
+        });
+        assert_eq!(seen.unwrap(), Ending::Code(0), "{lines:?}");
+        assert_eq!(lines, ["shown", "0"]);
+    });
+}
+
+#[test]
+fn the_first_process_is_called_as_an_init_system_is() {
+    for_each_identity(|ground| {
+        let (_, lines) =
+            call(ground, |inside| inside.run(&Command::shell("cat /proc/1/comm; ! test -s /proc/modules")).unwrap());
+        assert_eq!(lines, ["systemd"]);
     });
 }
