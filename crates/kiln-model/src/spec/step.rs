@@ -60,11 +60,13 @@ pub enum Action {
 pub struct Target {
     /// Absolute path in the image.
     pub to: Utf8PathBuf,
+    /// Whether it is written with a slash at its end: a directory, in which a file keeps its own name.
+    pub into: bool,
     /// The user who owns it; root if nothing is said.
     pub owner: Option<String>,
     /// The group that owns it; root if nothing is said.
     pub group: Option<String>,
-    /// Its permission bits; as they are at the source if nothing is said.
+    /// Permission bits of files; as they are at the source if nothing is said.
     pub mode: Option<Mode>,
 }
 
@@ -140,6 +142,8 @@ pub struct PlaceDownload {
     pub sha256: Option<Sha256>,
     /// Whether it is an archive whose contents go under the target.
     pub unpack: bool,
+    /// How many leading parts of the names in the archive are left out.
+    pub strip: u32,
     /// Where it goes.
     pub target: Target,
 }
@@ -208,11 +212,17 @@ const ID: Kind = Kind::Integer { minimum: 1, maximum: u32::MAX as i64 - 1 };
 const UNITS: Kind = Kind::List { of: &Kind::Text(&UNIT), minimum: 1 };
 const TEXTS_BY_VARIABLE: Kind = Kind::Map { key: &VARIABLE, value: &Kind::Text(&ANY), minimum: 0 };
 
-const TO: Key = required("to", Kind::Text(&TARGET), "Where it goes: an absolute path in the image.");
+const STRIP: Kind = Kind::Integer { minimum: 1, maximum: 64 };
+
+const TO: Key = required(
+    "to",
+    Kind::Text(&TARGET),
+    "Where it goes: an absolute path in the image. With a slash at its end, the directory for a file that keeps its name.",
+);
 const OWNER: Key = optional("owner", Kind::Text(&ACCOUNT), "The user who owns it. Default: root.");
 const OWNER_GROUP: Key = optional("group", Kind::Text(&ACCOUNT), "The group that owns it. Default: root.");
 const FILE_MODE: Key =
-    optional("mode", Kind::Text(&MODE), "Its permission bits, in octal. Default: as they are at the source.");
+    optional("mode", Kind::Text(&MODE), "Permission bits of files, in octal. Default: 0755 if executable, else 0644.");
 const ENV: Key =
     optional("env", TEXTS_BY_VARIABLE, "Environment variables: all that the step sees besides Kiln's own.");
 const TOOLS: Key = optional("tools", list(&Kind::Package), "Packages that are there for this step and gone after it.");
@@ -265,8 +275,8 @@ const USER: Shape = Shape {
         optional("uid", ID, "Numeric id. Default: one that the lock then keeps."),
         optional("group", Kind::Text(&ACCOUNT), "Primary group. Default: one with the user's own name."),
         optional("groups", list(&Kind::Text(&ACCOUNT)), "Further groups."),
-        optional("home", Kind::Text(&TARGET), "Home directory."),
-        optional("shell", Kind::Text(&TARGET), "Login shell."),
+        optional("home", Kind::Text(&TARGET), "Home directory. Default: /home/NAME; for a system user /nonexistent."),
+        optional("shell", Kind::Text(&TARGET), "Login shell. Default: /bin/bash; for a system user /usr/sbin/nologin."),
         optional("system", Kind::Boolean, "Whether the id comes from the range for system users. Default: false."),
         optional("comment", Kind::Text(&COMMENT), "The account's comment, usually a full name."),
     ],
@@ -313,6 +323,11 @@ const DOWNLOAD_STEP: Shape = Shape {
         TO,
         optional("sha256", Kind::Text(&SHA256), "What it must be. Default: what it was when it was locked."),
         optional("unpack", Kind::Boolean, "Whether it is an archive whose contents go under `to`. Default: false."),
+        optional(
+            "strip",
+            STRIP,
+            "With `unpack`: how many leading parts of the names in it are left out. Default: none.",
+        ),
         OWNER,
         OWNER_GROUP,
         FILE_MODE,
@@ -478,6 +493,7 @@ impl Target {
     fn read(table: &Table<'_>) -> Option<Self> {
         Some(Self {
             to: image_path(table, "to")?,
+            into: table.text("to")?.ends_with('/'),
             owner: table.text("owner"),
             group: table.text("group"),
             mode: table.parsed("mode"),
@@ -534,10 +550,15 @@ impl AddGroup {
 
 impl PlaceDownload {
     fn read(table: &Table<'_>) -> Option<Self> {
+        let unpack = table.boolean("unpack").unwrap_or(false);
+        if let (Some(strip), false) = (table.get("strip"), unpack) {
+            strip.refuse(Refusal::new("`strip` is for archives").hint("write `unpack = true` too"));
+        }
         Some(Self {
             url: table.parsed("download")?,
             sha256: table.parsed("sha256"),
-            unpack: table.boolean("unpack").unwrap_or(false),
+            unpack,
+            strip: table.integer("strip").unwrap_or(0),
             target: Target::read(table)?,
         })
     }

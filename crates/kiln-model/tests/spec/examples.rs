@@ -96,6 +96,7 @@ fn every_kind_of_step_is_read() {
     assert_eq!(mask.verb(), "mask");
     let Action::Download(download) = download else { panic!("{download:?}") };
     assert!(download.unpack && download.sha256.is_some() && download.url.as_str().ends_with("/app-3.1.tar.zst"));
+    assert_eq!((download.strip, download.target.into, copy.target.into), (1, true, false));
     let Action::Shell(shell) = shell else { panic!("{shell:?}") };
     assert_eq!(shell.text, "set -eu\nmake install\n");
     assert_eq!((shell.surroundings.env["EMPTY"].as_str(), shell.surroundings.tools.len()), ("", 2));

@@ -816,6 +816,18 @@ cpoy = "site"
 }
 
 #[test]
+fn options_that_need_another() {
+    assert_snapshot!(step("download = \"https://mirror.example/app.tar\"\nto = \"/opt/\"\nstrip = 1"), @r"
+    error: `strip` is for archives
+      --> kiln.toml:12:9
+       |
+    12 | strip = 1
+       |         ^
+    hint: write `unpack = true` too
+    ");
+}
+
+#[test]
 fn options_of_other_verbs() {
     assert_snapshot!(step(r#"copy = "site"
 to = "/srv"
