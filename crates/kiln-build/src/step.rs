@@ -20,7 +20,13 @@ use crate::stage::StepWork;
 use crate::step::root::Root;
 use crate::workplace::{StageError, Workplace};
 
+mod ansible;
+mod clue;
+mod program;
+mod puppet;
+mod repository;
 mod root;
+mod sources;
 
 /// Where the factory is seen inside.
 const FACTORY: &str = "/run/kiln/factory";
@@ -29,8 +35,9 @@ const FACTORY: &str = "/run/kiln/factory";
 ///
 /// # Errors
 /// If the step cannot be done as the spec asks for it, a program of it fails, or the machine cannot do it.
-pub(crate) fn run(_place: &Workplace<'_>, work: &StepWork) -> Result<(), StageError> {
+pub(crate) fn run(place: &Workplace<'_>, work: &StepWork) -> Result<(), StageError> {
     match &work.step.action {
+        Action::Shell(_) | Action::Script(_) | Action::Ansible(_) | Action::Puppet(_) => program::run(place, work),
         action => Err(Problem::refused(format!("this Kiln has no `{}` steps yet", action.verb())).into_error(&[])),
     }
 }
