@@ -5,6 +5,10 @@
 //! the bytes and modes of files, script text, declared variables, the engine's own version for that kind of stage. The
 //! dates of indexes and of files enter no key.
 
+mod inputs;
+mod plan;
+mod sources;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
@@ -13,8 +17,11 @@ use kiln_model::lock::{LockedDownload, LockedPackage};
 use kiln_model::spec::{Place, Step};
 use serde::{Deserialize, Serialize};
 
+pub use plan::{PlanError, asked_for, stages, with_ancestors};
+pub use sources::{SourceError, Sources, read_sources};
+
 /// All stages of some classes, parents before their children.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stages {
     /// Each stage once, also where classes share it.
     pub stages: Vec<Stage>,
@@ -59,7 +66,7 @@ pub enum Work {
     /// Packages are installed.
     Packages(PackageWork),
     /// A step is carried out.
-    Step(StepWork),
+    Step(Box<StepWork>),
 }
 
 /// Packages to install.

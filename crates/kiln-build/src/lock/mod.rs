@@ -30,6 +30,7 @@ use kiln_model::spec::{Distribution, Place, Spec};
 
 pub use examine::{Examination, examine};
 pub use fit::{Reason, reasons};
+pub(crate) use request::tool_names;
 pub use reread::RereadError;
 pub use why::{Explanation, WhyError, why};
 

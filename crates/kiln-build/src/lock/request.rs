@@ -28,7 +28,7 @@ pub(super) fn tool_requests(class: &Class) -> Vec<&[PackageRequest]> {
 }
 
 /// A set of tools in the lock's words.
-pub(super) fn tool_names(tools: &[PackageRequest]) -> Vec<String> {
+pub(crate) fn tool_names(tools: &[PackageRequest]) -> Vec<String> {
     tools.iter().map(ToString::to_string).collect()
 }
 
