@@ -126,7 +126,7 @@ pub enum SourceKind {
 }
 
 impl Stage {
-    /// The stage's key, given the keys of the layers of its parent and its tools.
+    /// The stage's key, given the name of its parent's layer and the key of its tools.
     #[must_use]
     pub fn key(&self, parent: Option<&Sha256>, tools: Option<&Sha256>) -> Sha256 {
         let mut hasher = Hasher::default();

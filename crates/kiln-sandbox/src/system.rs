@@ -47,6 +47,11 @@ pub(crate) fn block_signals() -> io::Result<()> {
     mask(libc::SIG_SETMASK, &full_set())
 }
 
+/// Holds back these signals too, in this thread and in those that it starts.
+pub(crate) fn hold_back(signals: &[Signal]) -> io::Result<()> {
+    mask(libc::SIG_BLOCK, &set_of(signals))
+}
+
 /// Gives every signal its default meaning and holds none back, whatever this process was started with.
 ///
 /// All but the one for broken pipes: our own code wants an error instead, and the standard library gives programs the default.

@@ -116,6 +116,7 @@ fn of_action(action: &Action, work: &StepWork) -> Vec<Input> {
             let name = format!("download {}", public_text(download.url.as_str()));
             let mut inputs: Vec<Input> = optional(&name, sha256).into_iter().collect();
             inputs.push(Input::new("unpack", download.unpack.to_string()));
+            inputs.push(Input::new("strip", download.strip.to_string()));
             inputs.extend(of_target(&download.target));
             inputs
         }
@@ -161,8 +162,9 @@ fn of_user(user: &AddUser) -> Vec<Input> {
     inputs
 }
 
-fn of_target(Target { to, owner, group, mode }: &Target) -> Vec<Input> {
-    let mut inputs = vec![Input::new("to", to.as_str())];
+fn of_target(Target { to, into, owner, group, mode }: &Target) -> Vec<Input> {
+    let slash = if *into { "/" } else { "" };
+    let mut inputs = vec![Input::new("to", format!("{to}{slash}"))];
     inputs.extend(optional("owner", owner.as_ref()));
     inputs.extend(optional("group", group.as_ref()));
     inputs.extend(optional("mode", mode.as_ref().map(Mode::to_string)));
