@@ -18,15 +18,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::stage::StepWork;
 use crate::step::root::Root;
+use crate::step::unit::Verb;
 use crate::workplace::{StageError, Workplace};
 
+mod account;
 mod ansible;
+mod archive;
+mod boot;
 mod clue;
+mod content;
+mod copy;
+mod download;
 mod program;
 mod puppet;
 mod repository;
 mod root;
 mod sources;
+mod template;
+mod unit;
 
 /// Where the factory is seen inside.
 const FACTORY: &str = "/run/kiln/factory";
@@ -37,8 +46,15 @@ const FACTORY: &str = "/run/kiln/factory";
 /// If the step cannot be done as the spec asks for it, a program of it fails, or the machine cannot do it.
 pub(crate) fn run(place: &Workplace<'_>, work: &StepWork) -> Result<(), StageError> {
     match &work.step.action {
+        Action::Copy(step) => copy::run(place, work, step),
+        Action::Template(step) => template::run(place, work, step),
+        Action::User(step) => account::add_user(place, step),
+        Action::Group(step) => account::add_group(place, step),
+        Action::Enable(units) => unit::run(place, Verb::Enable, units),
+        Action::Disable(units) => unit::run(place, Verb::Disable, units),
+        Action::Mask(units) => unit::run(place, Verb::Mask, units),
+        Action::Download(step) => download::run(place, work, step),
         Action::Shell(_) | Action::Script(_) | Action::Ansible(_) | Action::Puppet(_) => program::run(place, work),
-        action => Err(Problem::refused(format!("this Kiln has no `{}` steps yet", action.verb())).into_error(&[])),
     }
 }
 

@@ -6,7 +6,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use camino::Utf8Path;
@@ -27,10 +26,14 @@ const ATTEMPTS_MAX: u32 = 1000;
 /// Mode of directories that are on the way to what is placed.
 const PARENT_MODE: u32 = 0o755;
 
-/// A tree into which files are put.
+/// A tree, or a directory of it, into which files are put.
 #[derive(Debug)]
 pub(super) struct Root {
     descriptor: OwnedFd,
+    /// Where it is in the tree, to show.
+    prefix: PathBuf,
+    /// What happens to links that lead out: in the whole tree there is nothing outside; a directory is not left.
+    beneath: ResolveFlags,
 }
 
 /// Who owns what is placed, as the tree's numbers.
@@ -61,12 +64,20 @@ impl Root {
         // The slash follows the link that the path is.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open(path.join("").as_str(), flags, Mode::empty());
-        Ok(Self { descriptor: descriptor.doing(|| "open the tree".to_owned())? })
+        let descriptor = descriptor.doing(|| "open the tree".to_owned())?;
+        Ok(Self { descriptor, prefix: PathBuf::from("/"), beneath: ResolveFlags::IN_ROOT })
+    }
+
+    /// The directory `path` as a place that nothing leaves; it must be there.
+    pub(super) fn below(&self, path: &Path) -> Result<Self, Problem> {
+        let descriptor = self.directory(path)?;
+        let beneath = if relative(path).as_os_str().is_empty() { ResolveFlags::IN_ROOT } else { ResolveFlags::BENEATH };
+        Ok(Self { descriptor, prefix: self.prefix.join(relative(path)), beneath })
     }
 
     /// Opens what is at `path`, following links inside the tree, also in the last place unless `flags` say otherwise.
     pub(super) fn resolve(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        resolve(self.descriptor.as_fd(), path, flags, ResolveFlags::IN_ROOT)
+        resolve(self.descriptor.as_fd(), relative(path), flags, self.beneath)
     }
 
     /// The content of a file, if there is one.
@@ -98,16 +109,17 @@ impl Root {
             Ok(descriptor) => return self.check_kept(descriptor, path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(self.not_a_directory(path)),
-            Err(error) => return Err(error).doing(|| format!("open {}", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Err(self.leads_out(path)),
+            Err(error) => return Err(error).doing(|| format!("open {}", self.shown(path))),
         }
         self.spot(path)?.directory(Ownership::ROOT, PARENT_MODE)?;
-        self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).doing(|| format!("open {}", path.display()))
+        self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).doing(|| format!("open {}", self.shown(path)))
     }
 
     /// The place called `path`, in a directory that is made where it is missing.
     pub(super) fn spot(&self, path: &Path) -> Result<Spot<'_>, Problem> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Problem::refused(format!("{} is the tree's root", path.display())));
+            return Err(Problem::refused(format!("{} is a directory", self.shown(path))));
         };
         Ok(Spot { root: self, parent: self.directory(parent)?, name: name.to_owned(), path: path.to_owned() })
     }
@@ -118,7 +130,7 @@ impl Root {
             fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).doing(|| path.display().to_string())?;
         let first = real.strip_prefix("/").unwrap_or(&real).components().next();
         match first.is_some_and(|first| NOT_OF_THE_IMAGE.iter().any(|kept| first.as_os_str() == *kept)) {
-            true => Err(not_of_the_image(path)),
+            true => Err(not_of_the_image(&self.shown(path))),
             false => Ok(descriptor),
         }
     }
@@ -126,12 +138,22 @@ impl Root {
     fn not_a_directory(&self, path: &Path) -> Problem {
         let ancestors: Vec<&Path> = path.ancestors().collect();
         let culprit = ancestors.iter().rev().find(|ancestor| !self.is_directory(ancestor)).unwrap_or(&path);
-        Problem::refused(format!("{} is no directory in the tree", culprit.display()))
+        Problem::refused(format!("{} is no directory in the tree", self.shown(culprit)))
+    }
+
+    fn leads_out(&self, path: &Path) -> Problem {
+        let prefix = self.prefix.display();
+        Problem::refused(format!("{} leads out of {prefix} by a link", self.shown(path)))
+    }
+
+    /// A path of this root as one of the tree, to show.
+    fn shown(&self, path: &Path) -> String {
+        self.prefix.join(relative(path)).display().to_string()
     }
 }
 
-fn not_of_the_image(path: &Path) -> Problem {
-    Problem::refused(format!("{} lies where nothing of an image is seen once it has booted", path.display()))
+fn not_of_the_image(path: &str) -> Problem {
+    Problem::refused(format!("{path} lies where nothing of an image is seen once it has booted"))
         .hint("for what must be there after each boot, place a file in /etc/tmpfiles.d")
 }
 
@@ -214,6 +236,11 @@ impl Spot<'_> {
         rustix::fs::fchmod(&made, Mode::from_raw_mode(mode)).doing(|| self.doing("set the mode of"))
     }
 
+    /// Removes the file or link that is there.
+    pub(super) fn remove(&self) -> Result<(), Problem> {
+        rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::empty()).doing(|| self.doing("remove"))
+    }
+
     /// Makes room: a file or link goes, a directory is an error.
     fn clear(&self) -> Result<(), Problem> {
         match self.kind()? {
@@ -232,16 +259,16 @@ impl Spot<'_> {
     }
 
     fn in_the_way(&self, what: &str) -> Problem {
-        let path = self.path.display();
+        let path = self.root.shown(&self.path);
         self.refused(what).hint(format!("to place something in that directory, write {path}/"))
     }
 
     fn refused(&self, what: &str) -> Problem {
-        Problem::refused(format!("{} {what}", self.path.display()))
+        Problem::refused(format!("{} {what}", self.root.shown(&self.path)))
     }
 
     fn doing(&self, what: &str) -> String {
-        format!("{what} {}", self.path.display())
+        format!("{what} {}", self.root.shown(&self.path))
     }
 }
 
@@ -249,12 +276,7 @@ fn ids(ownership: Ownership) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(ownership.uid)), Some(Gid::from_raw(ownership.gid)))
 }
 
-/// The bytes of a path, without the slash at its beginning.
-pub(super) fn relative(path: &Path) -> &Path {
+/// A path without the slash at its beginning.
+fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
-}
-
-/// Whether a name in a directory is one that a path can end in.
-pub(super) fn is_name(name: &OsStr) -> bool {
-    !matches!(name.as_bytes(), b"" | b"." | b"..") && !name.as_bytes().contains(&b'/')
 }
