@@ -21,6 +21,7 @@ mod mirror;
 mod normalise;
 mod pin;
 mod release;
+mod scan;
 pub mod stage;
 mod step;
 mod toolbox;
