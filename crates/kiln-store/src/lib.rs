@@ -37,9 +37,11 @@ mod derived;
 mod document;
 mod download;
 mod envelope;
+mod factory;
 mod failure;
 mod fetch;
 mod landing;
+mod layer;
 mod pause;
 mod pin;
 mod public;
@@ -50,9 +52,13 @@ mod store;
 
 pub use client::{ProxyError, ProxySettings};
 pub use document::{Document, Validators};
+pub use factory::{Build, BuiltStage, KnownFactory};
 pub use failure::{FailureReason, FetchError, FetchFailure};
 pub use fetch::{FetchOptions, Fetched, Want};
+pub use layer::{
+    FailedTree, FailedUse, LayerDraft, LayerFacts, LayerRecord, LayerUse, Layers, MadeIds, Remove, StoredLayer,
+};
 pub use pin::Pinned;
 pub use public::public_url;
 pub use slot::{Slot, SlotDocument};
-pub use store::{Entry, Presence, Store, StoreError};
+pub use store::{Alone, Entry, Presence, Store, StoreError};

@@ -4,10 +4,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use kiln_model::digest::{Hasher, Sha256};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use crate::aside;
@@ -16,8 +19,24 @@ use crate::aside;
 const LAYOUT_VERSION: &str = "1";
 
 /// Everything the root may hold; a directory with anything else in it, and no layout file, is somebody else's.
-const DIRECTORIES: [&str; 6] = ["sha256", "partial", "derived", "slot", "tmp", "quarantine"];
+const DIRECTORIES: [&str; 13] = [
+    "sha256",
+    "partial",
+    "derived",
+    "slot",
+    "layer",
+    "stage",
+    "draft",
+    "failed",
+    "factory",
+    "claim",
+    "tmp",
+    "trash",
+    "quarantine",
+];
 const LAYOUT_FILE: &str = "layout";
+/// In `claim/`: never removed, so that all lock the same file.
+const OPEN_FILE: &str = "open";
 const CACHE_TAG_FILE: &str = "CACHEDIR.TAG";
 
 /// The first line is the signature that the Cache Directory Tagging Specification asks for.
@@ -37,6 +56,14 @@ pub(crate) const DOCUMENT_MODE: u32 = 0o600;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: Utf8PathBuf,
+    /// Locked, shared, for as long as anybody in this process uses the store.
+    open: Arc<fs::File>,
+}
+
+/// The certainty that no other process uses the store, and that none begins to.
+#[derive(Debug)]
+pub struct Alone<'a> {
+    store: &'a Store,
 }
 
 /// What [`Store::verify`] found.
@@ -145,13 +172,31 @@ impl Store {
     /// # Errors
     /// When `root` is no directory, belongs to something else, was made by another version of Kiln, or cannot be written.
     pub fn open(root: &Utf8Path) -> Result<Self, StoreError> {
-        let store = Self { root: root.to_owned() };
-        store.make_root()?;
-        store.check_owner()?;
-        store.make_contents().map_err(|source| store.error(source))?;
-        store.check_layout()?;
-        aside::sweep(&store.directory("tmp")).map_err(|source| store.error(source))?;
-        Ok(store)
+        make_root(root)?;
+        check_owner(root)?;
+        make_contents(root).map_err(|source| error(root, source))?;
+        check_layout(root)?;
+        aside::sweep(&root.join("tmp")).map_err(|source| error(root, source))?;
+        let open = hold_open(root).map_err(|source| error(root, source))?;
+        Ok(Self { root: root.to_owned(), open: Arc::new(open) })
+    }
+
+    /// Keeps other processes from using the store for as long as the answer lives; `None` if one uses it now. They wait
+    /// meanwhile: for moments only.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn alone(&self) -> Result<Option<Alone<'_>>, StoreError> {
+        // The lock is converted, not taken a second time: two locks of one process would wait for each other.
+        match flock(self.open.file(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Alone { store: self })),
+            Err(Errno::WOULDBLOCK) => {
+                // A conversion that fails gives the old lock up (flock(2)).
+                flock(self.open.file(), FlockOperation::LockShared).map_err(|error| self.error(error.into()))?;
+                Ok(None)
+            }
+            Err(error) => Err(self.error(error.into())),
+        }
     }
 
     /// The directory.
@@ -281,59 +326,6 @@ impl Store {
         Ok(())
     }
 
-    fn make_root(&self) -> Result<(), StoreError> {
-        if let Some(parent) = self.root.parent() {
-            fs::create_dir_all(parent).map_err(|source| self.error(source))?;
-        }
-        match std::fs::DirBuilder::new().mode(0o700).create(&self.root) {
-            Ok(()) => Ok(()),
-            Err(_) if self.root.is_dir() => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(StoreError::NotADirectory { root: self.root.clone() })
-            }
-            Err(error) => Err(self.error(error)),
-        }
-    }
-
-    /// A mistyped path must never spread a store's files over somebody's home directory.
-    fn check_owner(&self) -> Result<(), StoreError> {
-        if self.root.join(LAYOUT_FILE).exists() {
-            return Ok(());
-        }
-        for entry in fs::read_dir(&self.root).map_err(|source| self.error(source))? {
-            let name = entry.map_err(|source| self.error(source))?.file_name();
-            if !is_ours(Path::new(&name)) {
-                return Err(StoreError::Foreign {
-                    root: self.root.clone(),
-                    entry: name.to_string_lossy().into_owned(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn make_contents(&self) -> io::Result<()> {
-        for directory in DIRECTORIES {
-            fs::create_dir_all(self.directory(directory))?;
-        }
-        for (name, text) in [(CACHE_TAG_FILE, CACHE_TAG), (LAYOUT_FILE, &format!("{LAYOUT_VERSION}\n"))] {
-            if !self.root.join(name).exists() {
-                self.write_new(text.as_bytes(), &self.root.join(name), DOCUMENT_MODE)?;
-            }
-        }
-        drop(aside::create(&self.directory("tmp"))?);
-        Ok(())
-    }
-
-    fn check_layout(&self) -> Result<(), StoreError> {
-        let text = fs::read_to_string(self.root.join(LAYOUT_FILE)).map_err(|source| self.error(source))?;
-        if text.trim_end() == LAYOUT_VERSION {
-            return Ok(());
-        }
-        let found = text.trim_end().chars().take(40).collect();
-        Err(StoreError::Layout { root: self.root.clone(), found })
-    }
-
     pub(crate) fn directory(&self, name: &str) -> Utf8PathBuf {
         self.root.join(name)
     }
@@ -362,14 +354,7 @@ impl Store {
 
     /// Writes `bytes` as the file `target`, all at once.
     pub(crate) fn write_aside(&self, bytes: &[u8], target: &Utf8Path, mode: u32) -> Result<(), StoreError> {
-        self.write_new(bytes, target, mode).map_err(|source| self.error(source))
-    }
-
-    fn write_new(&self, bytes: &[u8], target: &Utf8Path, mode: u32) -> io::Result<()> {
-        let mut file = aside::create(&self.directory("tmp"))?;
-        file.write_all(bytes)?;
-        make_parent(target)?;
-        aside::publish(file, target, mode)
+        write_new(&self.root, bytes, target, mode).map_err(|source| self.error(source))
     }
 
     pub(crate) fn publish(&self, file: NamedTempFile, target: &Utf8Path, mode: u32) -> Result<(), StoreError> {
@@ -393,9 +378,85 @@ impl Store {
 
     /// What the system said about the store, told apart by what a person can do about it.
     pub(crate) fn error(&self, source: io::Error) -> StoreError {
-        let root = self.root.clone();
-        if is_full(&source) { StoreError::Full { root, source } } else { StoreError::Io { root, source } }
+        error(&self.root, source)
     }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        // The lock is ours, so that giving a part of it up is never refused.
+        let _ = flock(self.store.open.file(), FlockOperation::LockShared);
+    }
+}
+
+fn error(root: &Utf8Path, source: io::Error) -> StoreError {
+    let root = root.to_owned();
+    if is_full(&source) { StoreError::Full { root, source } } else { StoreError::Io { root, source } }
+}
+
+fn make_root(root: &Utf8Path) -> Result<(), StoreError> {
+    if let Some(parent) = root.parent() {
+        fs::create_dir_all(parent).map_err(|source| error(root, source))?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(root) {
+        Ok(()) => Ok(()),
+        Err(_) if root.is_dir() => Ok(()),
+        Err(refused) if refused.kind() == io::ErrorKind::AlreadyExists => {
+            Err(StoreError::NotADirectory { root: root.to_owned() })
+        }
+        Err(refused) => Err(error(root, refused)),
+    }
+}
+
+/// A mistyped path must never spread a store's files over somebody's home directory.
+fn check_owner(root: &Utf8Path) -> Result<(), StoreError> {
+    if root.join(LAYOUT_FILE).exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(root).map_err(|source| error(root, source))? {
+        let name = entry.map_err(|source| error(root, source))?.file_name();
+        if !is_ours(Path::new(&name)) {
+            return Err(StoreError::Foreign { root: root.to_owned(), entry: name.to_string_lossy().into_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn make_contents(root: &Utf8Path) -> io::Result<()> {
+    for directory in DIRECTORIES {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    for (name, text) in [(CACHE_TAG_FILE, CACHE_TAG), (LAYOUT_FILE, &format!("{LAYOUT_VERSION}\n"))] {
+        if !root.join(name).exists() {
+            write_new(root, text.as_bytes(), &root.join(name), DOCUMENT_MODE)?;
+        }
+    }
+    drop(aside::create(&root.join("tmp"))?);
+    Ok(())
+}
+
+fn check_layout(root: &Utf8Path) -> Result<(), StoreError> {
+    let text = fs::read_to_string(root.join(LAYOUT_FILE)).map_err(|source| error(root, source))?;
+    if text.trim_end() == LAYOUT_VERSION {
+        return Ok(());
+    }
+    let found = text.trim_end().chars().take(40).collect();
+    Err(StoreError::Layout { root: root.to_owned(), found })
+}
+
+/// Says, until it is dropped, that somebody uses the store. Waits while somebody must be alone with it.
+fn hold_open(root: &Utf8Path) -> io::Result<fs::File> {
+    let path = root.join("claim").join(OPEN_FILE);
+    let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+    file.file().lock_shared()?;
+    Ok(file)
+}
+
+fn write_new(root: &Utf8Path, bytes: &[u8], target: &Utf8Path, mode: u32) -> io::Result<()> {
+    let mut file = aside::create(&root.join("tmp"))?;
+    file.write_all(bytes)?;
+    make_parent(target)?;
+    aside::publish(file, target, mode)
 }
 
 impl StoreError {

@@ -4,6 +4,7 @@
 
 mod documents;
 mod fetch;
+mod layers;
 mod processes;
 mod proxy;
 mod resume;
