@@ -22,20 +22,22 @@ impl Layers<'_> {
     /// If the system refuses; what could be removed is removed then.
     pub fn sweep(&self, remove: Remove<'_>) -> Result<(), StoreError> {
         let sweep = || {
-            let path = self.store.directory("claim").join("sweep");
-            let Claim::Ours(_claim) = claim(&path)? else { return Ok(()) };
+            let Some(claimed) = try_claim(self.store.directory("claim").join(CLAIM))? else { return Ok(()) };
             self.retire_drafts()?;
             self.retire_invalid()?;
             self.forget_variants()?;
-            self.empty_trash(remove)
+            let emptied = self.empty_trash(remove);
+            claimed.give_up().and(emptied)
         };
         sweep().map_err(|source| self.store.error(source))
     }
 
-    /// Drafts that nobody holds the claim of.
+    /// Drafts and claims of those who died.
     fn retire_drafts(&self) -> io::Result<()> {
-        for base_key in names_in(&self.store.directory("draft"))? {
-            if let Some(claimed) = self.try_claim(&base_key)? {
+        let mut base_keys = names_in(&self.store.directory("draft"))?;
+        base_keys.extend(names_in(&self.store.directory("claim"))?);
+        for base_key in base_keys {
+            if let Some(claimed) = try_claim(self.claim_path(&base_key))? {
                 let draft = self.store.directory("draft").join(base_key.to_string());
                 if draft.exists() {
                     self.trash(&draft)?;
@@ -65,7 +67,7 @@ impl Layers<'_> {
             if gone.is_empty() && !variants.is_empty() {
                 continue;
             }
-            if let Some(claimed) = self.try_claim(&base_key)? {
+            if let Some(claimed) = try_claim(self.claim_path(&base_key))? {
                 gone.into_iter()
                     .filter(|name| !self.directory(name).exists())
                     .try_for_each(|name| self.forget_variant(&base_key, name))?;
@@ -88,14 +90,6 @@ impl Layers<'_> {
             }
         }
         result
-    }
-
-    fn try_claim(&self, base_key: &Sha256) -> io::Result<Option<Claimed>> {
-        let path = self.claim_path(base_key);
-        match claim(&path)? {
-            Claim::Ours(_file) => Ok(Some(Claimed { path, _file })),
-            Claim::Held => Ok(None),
-        }
     }
 
     /// Brings every layer that counts, and is not on the disk yet, there: one flush of the file system for all. Slow where
@@ -126,10 +120,20 @@ impl Layers<'_> {
     }
 }
 
-/// The claim of a stage, held for a moment.
+/// In `claim/`, held by the one who sweeps.
+const CLAIM: &str = "sweep";
+
+/// A claim that is held for a moment.
 struct Claimed {
     path: Utf8PathBuf,
     _file: fs::File,
+}
+
+fn try_claim(path: Utf8PathBuf) -> io::Result<Option<Claimed>> {
+    match claim(&path)? {
+        Claim::Ours(_file) => Ok(Some(Claimed { path, _file })),
+        Claim::Held => Ok(None),
+    }
 }
 
 impl Claimed {
