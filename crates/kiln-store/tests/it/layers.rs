@@ -513,27 +513,29 @@ fn processes_make_each_layer_once() {
 #[test]
 fn a_process_killed_at_any_moment_leaves_a_good_store() {
     let place = Place::new();
-    let mut stages = 0;
-    let mut killed = 0;
-    for round in 0..24 {
-        stages += 3;
-        let mut child = spawn(&place, stages, 40);
-        std::thread::sleep(Duration::from_micros(4000 + round * 1700));
+    let count = || list(&place.path("layer")).len();
+    for round in 0..20 {
+        let before = count();
+        // More than it can make before it is killed.
+        let mut child = spawn(&place, 100_000, 40);
+        while count() < before + 2 {
+            assert!(child.try_wait().unwrap().is_none(), "the child failed");
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        std::thread::sleep(Duration::from_micros(round * 137));
         child.kill().unwrap();
-        killed += u64::from(!child.wait().unwrap().success());
+        assert!(!child.wait().unwrap().success());
         for layer in place.layers().all().unwrap() {
-            check_whole(
-                &place.layers().get(&layer.name).unwrap().expect("a directory with the name of a layer is one"),
-            );
+            check_whole(&place.layers().get(&layer.name).unwrap().expect("a directory with a layer's name is one"));
         }
         if round % 5 == 0 {
             place.sweep();
             assert_eq!(place.left(), Vec::<Utf8PathBuf>::new());
         }
     }
-    assert!(killed > 0, "no child lived until it was killed");
+    let stages = count() as u64 + 5;
     assert!(spawn(&place, stages, 40).wait().unwrap().success());
-    assert_eq!(place.layers().all().unwrap().len() as u64, stages);
+    assert_eq!(count() as u64, stages);
     place.sweep();
     assert_eq!(place.left(), Vec::<Utf8PathBuf>::new());
 }
