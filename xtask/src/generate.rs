@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use fs_err as fs;
 
-use crate::{reference, root};
+use crate::{conformance, reference, root};
 
 /// Arguments of `cargo xtask generate`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,17 @@ fn generated() -> anyhow::Result<Vec<Generated>> {
     Ok(vec![
         Generated { path: "crates/kiln-model/schema/kiln.schema.json", text },
         Generated { path: "docs/kiln.toml.md", text: reference::page(&schema) },
+        with_section("docs/conformance.md", "rules", &conformance::rules_page())?,
     ])
+}
+
+/// A file that people write, but for the part between `<!-- NAME -->` and `<!-- end of NAME -->`.
+fn with_section(path: &'static str, name: &str, section: &str) -> anyhow::Result<Generated> {
+    let text = fs::read_to_string(root().join(path))?;
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->\n"));
+    let parts = text.split_once(&begin).and_then(|(head, rest)| Some((head, rest.split_once(&end)?.1)));
+    let (head, tail) = parts.with_context(|| format!("find `{}` and its end in {path}", begin.trim()))?;
+    Ok(Generated { path, text: format!("{head}{begin}{section}{end}{tail}") })
 }
 
 fn check(all: &[Generated]) -> anyhow::Result<()> {

@@ -12,7 +12,10 @@ mod archive;
 mod compare;
 mod draw;
 mod report;
+mod trees;
 mod versions;
+
+pub(crate) use trees::rules_page;
 
 use std::collections::BTreeSet;
 
@@ -41,8 +44,22 @@ pub(crate) struct Conformance {
     /// A part that takes a minute: few sets, a sample of the versions.
     #[arg(long)]
     quick: bool,
+    /// Compare only this.
+    #[arg(long)]
+    only: Option<Part>,
+    #[command(flatten)]
+    trees: trees::Options,
     #[command(flatten)]
     network: Network,
+}
+
+/// What can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Which packages are chosen, and the order of versions.
+    Selections,
+    /// What becomes of the packages.
+    Trees,
 }
 
 /// How much is compared with `--quick`.
@@ -52,18 +69,34 @@ const QUICK_VERSIONS: usize = 1500;
 /// The suite that dose comes from.
 const JUDGE_SUITE: &str = "trixie";
 
-/// Compares, writes the report, and fails if a goal was missed.
+/// Compares, writes the reports, and fails if a goal was missed.
 pub(crate) fn run(arguments: &Conformance) -> anyhow::Result<()> {
-    let Conformance { suites, seed, quick, network, .. } = arguments;
-    let sets = if *quick { arguments.sets.min(QUICK_SETS) } else { arguments.sets };
+    let Conformance { suites, quick, network, only, trees, .. } = arguments;
     let workshop = Workshop::open(&root().join("target/conformance"), network)?;
+    let selections = match only {
+        Some(Part::Trees) => Ok(()),
+        _ => compare_selections(&workshop, arguments),
+    };
+    let trees = match only {
+        Some(Part::Selections) => Ok(()),
+        _ => trees::run(&workshop, suites, *quick, trees),
+    };
+    match (selections, trees) {
+        (Err(selections), Err(trees)) => bail!("{selections:#}; {trees:#}"),
+        (selections, trees) => selections.and(trees),
+    }
+}
+
+fn compare_selections(workshop: &Workshop, arguments: &Conformance) -> anyhow::Result<()> {
+    let Conformance { suites, seed, quick, .. } = arguments;
+    let sets = if *quick { arguments.sets.min(QUICK_SETS) } else { arguments.sets };
     let lock = workshop.provide(&spec(suites))?;
     let judge = workshop.unpack(&lock, "judge")?;
     let mut report = Report::new(*seed, sets);
     let mut all_versions = BTreeSet::new();
     for suite in suites {
-        let archive = Archive::load(&workshop, &lock, suite)?;
-        let apt = archive.apt(&workshop, workshop.unpack(&lock, suite)?)?;
+        let archive = Archive::load(workshop, &lock, suite)?;
+        let apt = archive.apt(workshop, workshop.unpack(&lock, suite)?)?;
         report.suites.push(archive.describe(&apt));
         let dose = Dose::new(judge.clone(), archive.universe.architecture(), &archive.texts, workshop.directory());
         let sides = Sides { archive: &archive, apt: &apt, dose: &dose };

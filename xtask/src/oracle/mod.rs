@@ -4,16 +4,22 @@
 //! 2. [`Tree`] is a class unpacked by the host's `dpkg-deb`; its programs run through its own dynamic linker, so that
 //!    neither root nor a namespace is needed, and the host's own libraries have no part in it.
 //! 3. [`Apt`] is a suite's own apt on a root of its own, in which nothing is installed; [`Dose`] judges selections.
+//! 4. [`Mmdebstrap`] makes whole trees, in a sandbox whose root directory is its own unpacked tree, from a repository of
+//!    exactly the locked packages ([`Stanzas`]).
 //!
 //! Nothing of the host's apt is read but the address of its mirror.
 
 mod apt;
 mod dose;
+mod mmdebstrap;
+mod repository;
 mod tree;
 mod workshop;
 
 pub(crate) use apt::{Answer, Apt, List, Package};
 pub(crate) use dose::Dose;
+pub(crate) use mmdebstrap::{Format, Mmdebstrap, Order, PACKAGES as MMDEBSTRAP_PACKAGES};
+pub(crate) use repository::Stanzas;
 pub(crate) use tree::Tree;
 pub(crate) use workshop::{Network, Workshop};
 

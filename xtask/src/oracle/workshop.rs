@@ -7,6 +7,7 @@ use anyhow::{Context as _, anyhow};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use jiff::Timestamp;
+use kiln_build::export::export;
 use kiln_build::factory::{Factory, SPEC_FILE};
 use kiln_build::fetch::{FetchOptions as Which, fetch};
 use kiln_build::lock::{LockOptions, Update, lock};
@@ -129,6 +130,16 @@ impl Workshop {
         })?;
         fetch(&factory, &spec, &lock, &Which::default(), &environment).context("fetch the real tools")?;
         Ok(lock)
+    }
+
+    /// Writes a directory that serves a lock that was just provided as a mirror.
+    pub(crate) fn export(&self, lock: &Lock, to: &Utf8Path) -> anyhow::Result<()> {
+        let factory = Factory::new(&self.directory.join("factory"));
+        let (spec, environment) = (factory.spec()?, self.environment());
+        let all = Which { toolbox: true, ..Which::default() };
+        fetch(&factory, &spec, lock, &all, &environment).context("fetch Kiln's own tools")?;
+        export(&factory, &spec, lock, to, &environment).context("write a mirror")?;
+        Ok(())
     }
 
     fn environment(&self) -> Environment<'_> {
