@@ -95,8 +95,7 @@ impl Mmdebstrap {
         binds: Vec<Bind>,
     ) -> anyhow::Result<(Duration, Vec<String>)> {
         let root = absolute(&self.tree.path(""))?;
-        let mut sandbox =
-            Sandbox::new(kiln_sandbox::Tree { lowers: vec![root], upper: Upper::Discard }, self.identity);
+        let mut sandbox = Sandbox::new(kiln_sandbox::Tree { lowers: vec![root], upper: Upper::Discard }, self.identity);
         sandbox.binds = binds;
         sandbox.environment.extend(environment);
         let mut lines = Vec::new();

@@ -72,9 +72,8 @@ impl Sides<'_> {
     }
 
     fn both(&self, path: &str, kiln: &Entry, peer: &Entry) -> Vec<Difference> {
-        let owner = |entry: &Entry, accounts: &Accounts| {
-            format!("{}:{}", accounts.user(entry.uid), accounts.group(entry.gid))
-        };
+        let owner =
+            |entry: &Entry, accounts: &Accounts| format!("{}:{}", accounts.user(entry.uid), accounts.group(entry.gid));
         let mode = |entry: &Entry| match entry.kind {
             Kind::Symlink { .. } => String::new(),
             _ => format!("{:04o}", entry.mode),
@@ -90,9 +89,10 @@ impl Sides<'_> {
             (Aspect::Links, links(kiln), links(peer)),
             (Aspect::Attributes, attributes(kiln), attributes(peer)),
         ];
-        let aspects = aspects.into_iter().filter(|(_, kiln, peer)| kiln != peer).map(|(aspect, kiln, peer)| {
-            Difference { path: path.to_owned(), aspect, kiln, peer, texts: None }
-        });
+        let aspects = aspects
+            .into_iter()
+            .filter(|(_, kiln, peer)| kiln != peer)
+            .map(|(aspect, kiln, peer)| Difference { path: path.to_owned(), aspect, kiln, peer, texts: None });
         aspects.chain(self.kinds(path, &kiln.kind, &peer.kind)).collect()
     }
 
@@ -102,7 +102,9 @@ impl Sides<'_> {
         }
         let texts = self.kiln.texts.get(path).cloned().zip(self.peer.texts.get(path).cloned());
         let aspect = match (kiln, peer) {
-            (Kind::File { .. }, Kind::File { .. }) if self.differ_in_numbers_alone(path, texts.as_ref()) => return None,
+            (Kind::File { .. }, Kind::File { .. }) if self.differ_in_numbers_alone(path, texts.as_ref()) => {
+                return None;
+            }
             (Kind::File { .. }, Kind::File { .. }) => Aspect::Content,
             (Kind::Symlink { .. }, Kind::Symlink { .. }) | (Kind::Device { .. }, Kind::Device { .. }) => Aspect::Target,
             _ => Aspect::Kind,
@@ -120,7 +122,11 @@ impl Sides<'_> {
     fn numbers(&self) -> Vec<Difference> {
         let (kiln, peer) = &self.accounts;
         let files = [(PASSWD, &kiln.users, &peer.users), (GROUP, &kiln.groups, &peer.groups)];
-        let differ = |(path, kiln, peer): (&str, &std::collections::BTreeMap<String, String>, &std::collections::BTreeMap<String, String>)| {
+        let differ = |(path, kiln, peer): (
+            &str,
+            &std::collections::BTreeMap<String, String>,
+            &std::collections::BTreeMap<String, String>,
+        )| {
             let both = kiln.iter().filter_map(|(name, number)| Some((name, number, peer.get(name)?)));
             let others = both.filter(|(_, kiln, peer)| kiln != peer).map(|(name, kiln, peer)| Difference {
                 path: path.to_owned(),

@@ -81,7 +81,10 @@ impl Unpacked {
 
     /// Asks everything.
     pub(super) fn answers(&self) -> anyhow::Result<Vec<Answer>> {
-        QUESTIONS.iter().map(|question| Ok(Answer { question: question.ask.into(), text: self.ask(question.ask)? })).collect()
+        QUESTIONS
+            .iter()
+            .map(|question| Ok(Answer { question: question.ask.into(), text: self.ask(question.ask)? }))
+            .collect()
     }
 
     /// Has the suite's own apt install one more package from a repository; in a copy that is thrown away.
@@ -131,7 +134,8 @@ pub(super) fn compare(kiln: &[Answer], peer: &[Answer]) -> Vec<String> {
                 let lines = text.lines().filter(|line| !other.lines().any(|other| other == *line));
                 lines.map(|line| format!("    {sign} {line}\n")).collect()
             };
-            let (only_peer, only_kiln) = (differing(&peer.text, &kiln.text, '-'), differing(&kiln.text, &peer.text, '+'));
+            let (only_peer, only_kiln) =
+                (differing(&peer.text, &kiln.text, '-'), differing(&kiln.text, &peer.text, '+'));
             wrong.push(format!("`{}` answers otherwise (- peer, + Kiln):\n{only_peer}{only_kiln}", question.ask));
         }
     }

@@ -103,13 +103,7 @@ fn compare_one(peer: &Peer<'_>, kiln: &Kiln<'_>, suite: &str, set: &Set, quick: 
 }
 
 /// Builds the class with Kiln and compares it with the reference.
-fn judge(
-    peer: &Peer<'_>,
-    kiln: &Kiln<'_>,
-    suite: &str,
-    class: &str,
-    reference: &Reference,
-) -> anyhow::Result<Case> {
+fn judge(peer: &Peer<'_>, kiln: &Kiln<'_>, suite: &str, class: &str, reference: &Reference) -> anyhow::Result<Case> {
     let archive = peer.directory.join("kiln.tar");
     let started = Instant::now();
     kiln.archive(class, &archive)?;

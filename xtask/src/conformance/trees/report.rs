@@ -54,13 +54,7 @@ impl Report {
 
 impl Case {
     /// Compares Kiln's tree with the peer's; both have been asked already.
-    pub(super) fn new(
-        class: &str,
-        kiln: &Manifest,
-        peer: &Manifest,
-        complaints: Vec<String>,
-        took_ms: u128,
-    ) -> Self {
+    pub(super) fn new(class: &str, kiln: &Manifest, peer: &Manifest, complaints: Vec<String>, took_ms: u128) -> Self {
         let mut case =
             Self { class: class.to_owned(), files: kiln.entries.len(), complaints, took_ms, ..Self::default() };
         case.wrong = case.not_allowed(compare(kiln, peer));
