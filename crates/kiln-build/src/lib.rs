@@ -25,6 +25,7 @@ mod scan;
 pub mod stage;
 mod step;
 mod toolbox;
+mod tools;
 mod workplace;
 
 pub use host::{Environment, Host, Memory};
