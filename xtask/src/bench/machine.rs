@@ -25,7 +25,6 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn describe(directory: &Utf8Path) -> anyhow::Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         #[expect(clippy::disallowed_methods, reason = "xtask is a binary: results are dated")]
         let now = jiff::Timestamp::now();
         Ok(Self {
@@ -34,10 +33,16 @@ impl Machine {
             processors: processors(),
             memory_gib: memory_gib(&fs::read_to_string("/proc/meminfo")?).unwrap_or_default(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            file_system: file_system(&mounts, directory.canonicalize_utf8()?.as_path()).unwrap_or_default().to_owned(),
+            file_system: file_system_of(directory)?,
             load_before: load()?,
         })
     }
+}
+
+/// The type of the file system that holds a directory.
+pub(super) fn file_system_of(directory: &Utf8Path) -> anyhow::Result<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(file_system(&mounts, directory.canonicalize_utf8()?.as_path()).unwrap_or_default().to_owned())
 }
 
 /// The average number of running processes in the last minute.

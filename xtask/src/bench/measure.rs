@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,39 @@ pub(super) fn peak_memory(command: &mut Command) -> anyhow::Result<u64> {
     Ok(peak_bytes)
 }
 
+/// The most memory that the machine has in use while something is done, less what it has in use before: the memory of
+/// processes and of files in memory, without what the kernel keeps of files on disks.
+pub(super) fn memory_in_use<T>(work: impl FnOnce() -> T) -> anyhow::Result<(u64, T)> {
+    let before = in_use(&fs::read_to_string(MEMINFO)?).context("read how much memory is in use")?;
+    let is_done = AtomicBool::new(false);
+    let (most, result) = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = before;
+            while !is_done.load(Ordering::Relaxed) {
+                let now = fs::read_to_string(MEMINFO).ok().and_then(|text| in_use(&text));
+                most = now.unwrap_or_default().max(most);
+                thread::sleep(MEMORY_PAUSE);
+            }
+            most
+        });
+        let result = work();
+        is_done.store(true, Ordering::Relaxed);
+        (watcher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), result)
+    });
+    Ok((most - before, result))
+}
+
+const MEMINFO: &str = "/proc/meminfo";
+
+/// In bytes, from the text of [`MEMINFO`].
+fn in_use(meminfo: &str) -> Option<u64> {
+    let field = |name: &str| -> Option<u64> {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    Some((field("AnonPages")? + field("Shmem")?) * 1024)
+}
+
 /// Nothing, once the process is at its end.
 fn high_water_mark(child: &Child) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
@@ -161,6 +195,15 @@ mod tests {
         let comparison = Pace { runs: 3 }.compare("work", "peer", 1.0, side('k'), side('p')).unwrap();
         assert_eq!(*order.borrow(), "kppkkp");
         assert_eq!((comparison.kiln_ms.len(), comparison.peer_ms.len()), (3, 3));
+    }
+
+    #[test]
+    fn memory_in_use_is_of_processes_and_files() {
+        assert_eq!(
+            in_use("MemTotal: 9 kB\nAnonPages:    2 kB\nShmem:    3 kB\nShmemHugePages: 7 kB\n"),
+            Some(5 * 1024)
+        );
+        assert_eq!(in_use("AnonPages: 2 kB\n"), None);
     }
 
     #[test]

@@ -11,17 +11,19 @@ use kiln_model::spec::RequestKind;
 
 use super::figures::Figure;
 use super::measure::{Comparison, Pace, peak_memory, time};
-use crate::oracle::{Answer, Apt, List, Network, Package, Tree, Workshop, printed};
+use crate::oracle::{Answer, Apt, List, MMDEBSTRAP_PACKAGES, Network, Package, Tree, Workshop, printed};
 use crate::root;
 
 /// Both sides, ready.
 pub(super) struct Bench {
-    kiln: Utf8PathBuf,
-    directory: Utf8PathBuf,
+    pub(super) kiln: Utf8PathBuf,
+    pub(super) directory: Utf8PathBuf,
     pub(super) workshop: Workshop,
     /// What apt is asked for: the words of `web` and of its parent.
     pub(super) requests: Vec<String>,
     pub(super) lock: Lock,
+    /// The lock of the peers.
+    pub(super) tools: Lock,
     tree: Tree,
     apt: Apt,
     environment: Vec<(&'static str, String)>,
@@ -32,7 +34,10 @@ const SHOP: &str = "shop";
 const WARM_STORE: &str = "store-warm";
 
 /// The class of the shop that has everything.
-const CLASS: &str = "web";
+pub(super) const CLASS: &str = "web";
+
+/// The class that is mmdebstrap.
+pub(super) const MMDEBSTRAP: &str = "mmdebstrap";
 
 /// apt's side: gpgv for its signatures, the keys, and certificates for mirrors that want TLS.
 const TOOLS: &str = "packages = [\"apt\", \"gpgv\", \"debian-archive-keyring\", \"ca-certificates\"]";
@@ -43,17 +48,20 @@ impl Bench {
         let workshop = Workshop::open(&directory, network)?;
         let tools = workshop.provide(&format!(
             "[factory]\nname = \"bench\"\n[distribution.trixie]\nfamily = \"debian\"\nsuite = \"trixie\"\n\
-             [class.apt]\ndistribution = \"trixie\"\n{TOOLS}\n"
+             [class.apt]\ndistribution = \"trixie\"\n{TOOLS}\n\
+             [class.{MMDEBSTRAP}]\ndistribution = \"trixie\"\npackages = {MMDEBSTRAP_PACKAGES:?}\n"
         ))?;
         let tree = workshop.unpack(&tools, "apt")?;
         let environment = network.environment();
-        let factory = copy_shop(&directory)?;
+        let shop = directory.join(SHOP);
+        copy_shop(&shop)?;
+        let factory = Factory::new(&shop);
         let apt = prepare_apt(&tree, &workshop, &tools, &directory.join("apt"))?;
         printed(apt.command()?.envs(environment.clone()).arg("update"))?;
-        printed(&mut kiln_command(&kiln, &directory, "lock", &directory.join(WARM_STORE)))?;
+        printed(&mut kiln_command(&kiln, &shop, "lock", &directory.join(WARM_STORE)))?;
         let lock = factory.lock()?.context("find the lock that kiln wrote")?;
         let requests = requests(&factory)?;
-        let bench = Self { kiln, directory, workshop, requests, lock, tree, apt, environment };
+        let bench = Self { kiln, directory, workshop, requests, lock, tools, tree, apt, environment };
         bench.check_same_selection()?;
         Ok(bench)
     }
@@ -124,7 +132,7 @@ impl Bench {
         Ok(vec![figure("peak memory, first lock", first), figure("peak memory, lock, indexes present", again)])
     }
 
-    fn store(&self) -> Utf8PathBuf {
+    pub(super) fn store(&self) -> Utf8PathBuf {
         self.directory.join(WARM_STORE)
     }
 
@@ -137,7 +145,7 @@ impl Bench {
     }
 
     fn kiln_command(&self, verb: &str, store: &Utf8Path) -> Command {
-        kiln_command(&self.kiln, &self.directory, verb, store)
+        kiln_command(&self.kiln, &self.directory.join(SHOP), verb, store)
     }
 
     fn apt_get(&self) -> anyhow::Result<Command> {
@@ -181,9 +189,9 @@ impl Bench {
     }
 }
 
-fn kiln_command(kiln: &Utf8Path, directory: &Utf8Path, verb: &str, store: &Utf8Path) -> Command {
+pub(super) fn kiln_command(kiln: &Utf8Path, factory: &Utf8Path, verb: &str, store: &Utf8Path) -> Command {
     let mut command = Command::new(kiln);
-    command.args([verb, "-C", directory.join(SHOP).as_str()]).env("XDG_CACHE_HOME", store);
+    command.args([verb, "-C", factory.as_str()]).env("XDG_CACHE_HOME", store);
     command
 }
 
@@ -208,13 +216,11 @@ fn prepare_apt(tree: &Tree, workshop: &Workshop, lock: &Lock, root: &Utf8Path) -
 }
 
 /// The shop without what locks and builds left there.
-fn copy_shop(directory: &Utf8Path) -> anyhow::Result<Factory> {
-    let shop = directory.join(SHOP);
-    if shop.exists() {
-        fs::remove_dir_all(&shop)?;
+pub(super) fn copy_shop(to: &Utf8Path) -> anyhow::Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
     }
-    copy(&root().join("examples/shop"), &shop)?;
-    Ok(Factory::new(&shop))
+    copy(&root().join("examples/shop"), to)
 }
 
 fn copy(from: &Utf8Path, to: &Utf8Path) -> anyhow::Result<()> {

@@ -136,9 +136,11 @@ fn arguments(order: &Order<'_>) -> Vec<OsString> {
         "--variant=apt".to_owned(),
         format!("--format={format}"),
         format!("--architectures={}", order.architecture),
-        format!("--include={}", order.include.join(",")),
         "--hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount".to_owned(),
     ];
+    if !order.include.is_empty() {
+        arguments.push(format!("--include={}", order.include.join(",")));
+    }
     let target = match order.format {
         Format::Tar => format!("{OUT}/tree.tar"),
         Format::Directory => format!("{OUT}/tree"),
@@ -154,6 +156,6 @@ fn absolute(path: &Utf8Path) -> anyhow::Result<Utf8PathBuf> {
 
 /// What it said at its end.
 fn last(lines: &[String]) -> String {
-    let begin = lines.len().saturating_sub(400);
+    let begin = lines.len().saturating_sub(40);
     lines[begin..].join("\n")
 }

@@ -7,6 +7,7 @@ use camino::Utf8Path;
 use fs_err as fs;
 use kiln_model::digest::Sha256;
 use kiln_model::lock::{Lock, LockedDistribution, LockedPackage};
+use kiln_store::Store;
 
 use super::Workshop;
 
@@ -36,13 +37,8 @@ impl Stanzas {
     }
 
     /// Writes `Release`, `Packages` and the files of a class into a directory, which must not exist.
-    pub(crate) fn write(
-        &self,
-        workshop: &Workshop,
-        lock: &Lock,
-        class: &str,
-        directory: &Utf8Path,
-    ) -> anyhow::Result<()> {
+    /// `store` has the files.
+    pub(crate) fn write(&self, store: &Store, lock: &Lock, class: &str, directory: &Utf8Path) -> anyhow::Result<()> {
         let stanzas = self.find();
         let mut text = String::new();
         fs::create_dir_all(directory)?;
@@ -52,7 +48,7 @@ impl Stanzas {
             let stanza = stanza.with_context(|| format!("find {name} {version} in the indexes"))?;
             let file = format!("{name}_{sha256}.deb");
             text.push_str(&with_file(stanza, &file));
-            let from = workshop.deb(package);
+            let from = store.path(sha256);
             let to = directory.join(&file);
             fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))?;
         }

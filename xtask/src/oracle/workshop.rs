@@ -175,8 +175,13 @@ impl Workshop {
         Ok(self.directory.join(wanted))
     }
 
+    /// Where the packages are.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Where the store has a locked package.
-    pub(crate) fn deb(&self, package: &LockedPackage) -> Utf8PathBuf {
+    fn deb(&self, package: &LockedPackage) -> Utf8PathBuf {
         self.store.path(&package.sha256)
     }
 

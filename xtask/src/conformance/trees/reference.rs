@@ -91,7 +91,7 @@ impl Peer<'_> {
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }
-        Stanzas::load(self.workshop, distribution)?.write(self.workshop, self.lock, class, &directory)?;
+        Stanzas::load(self.workshop, distribution)?.write(self.workshop.store(), self.lock, class, &directory)?;
         let result = work(&directory);
         fs::remove_dir_all(&directory)?;
         result
