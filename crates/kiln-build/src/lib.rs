@@ -20,12 +20,15 @@ pub mod lock;
 mod mirror;
 mod normalise;
 mod pin;
+mod problem;
 mod release;
 mod scan;
 pub mod stage;
 mod step;
 mod toolbox;
 mod tools;
+pub mod tree;
+pub mod tree_export;
 mod workplace;
 
 pub use host::{Environment, Host, Memory};

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ use kiln_sandbox::capability::{FILE_CAPABILITY, image_form};
 use kiln_sandbox::{IDS, Identity, layer};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, lgetxattr, llistxattr, major, minor, utimensat};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
+use crate::problem::{Doing as _, Problem};
 use crate::workplace::StageError;
 
 /// Bytes read from a file at once.
@@ -62,37 +62,12 @@ pub(crate) fn finish(
     }
 }
 
-/// Why a directory is no layer, in words that survive the way out of a namespace.
-#[derive(Debug, Serialize, Deserialize)]
-enum Problem {
-    Io { doing: String, errno: Option<i32>, message: String },
-    Refused { message: String },
-}
-
 impl From<Problem> for StageError {
     fn from(problem: Problem) -> Self {
-        match problem {
-            Problem::Refused { message } => Self::Refused { message, hint: None },
-            Problem::Io { doing, errno, message } => {
-                let source = errno.map_or_else(|| io::Error::other(message), io::Error::from_raw_os_error);
-                Self::Io { doing, source }
-            }
+        match problem.into_parts() {
+            (message, None) => Self::Refused { message, hint: None },
+            (doing, Some(source)) => Self::Io { doing, source },
         }
-    }
-}
-
-/// Says what was being done when a system call failed.
-trait Doing<T> {
-    fn doing(self, verb: &str, path: &Path) -> Result<T, Problem>;
-}
-
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing(self, verb: &str, path: &Path) -> Result<T, Problem> {
-        self.map_err(|error| {
-            let error = error.into();
-            let doing = format!("{verb} {}", path.display());
-            Problem::Io { doing, errno: error.raw_os_error(), message: error.to_string() }
-        })
     }
 }
 
@@ -172,7 +147,7 @@ fn node(path: &Path, metadata: &Metadata, modified: i64) -> Result<Node, Problem
     let (uid, gid) = (metadata.uid(), metadata.gid());
     if uid >= IDS || gid >= IDS {
         let message = format!("{} belongs to {uid}:{gid}: an image's ids end at {}", path.display(), IDS - 1);
-        return Err(Problem::Refused { message });
+        return Err(Problem::refused(message));
     }
     let kind = kind(path, metadata)?;
     Ok(Node { kind, mode: metadata.mode() & 0o7777, uid, gid, modified, attributes: attributes(path)? })
@@ -218,7 +193,7 @@ fn image_value(path: &Path, name: &[u8], value: Vec<u8>) -> Result<Vec<u8>, Prob
     if name != FILE_CAPABILITY.as_bytes() {
         return Ok(value);
     }
-    let refused = || Problem::Refused { message: format!("{} has capabilities of an unknown form", path.display()) };
+    let refused = || Problem::refused(format!("{} has capabilities of an unknown form", path.display()));
     Ok(image_form(&value).ok_or_else(refused)?.to_vec())
 }
 
@@ -295,7 +270,7 @@ fn in_threads<T: Send>(threads: usize, work: impl Fn() -> Result<T, Problem> + S
         let others: Vec<_> = (1..threads.max(1)).map(|_| scope.spawn(&work)).collect();
         let own = work();
         let others = others.into_iter().map(|other| {
-            let panicked = |_| Problem::Refused { message: "a thread that hashed files panicked".to_owned() };
+            let panicked = |_| Problem::refused("a thread that hashed files panicked");
             other.join().map_err(panicked).and_then(|result| result)
         });
         others.chain([own]).collect()
@@ -321,7 +296,7 @@ fn hash_file(path: &Path, size_bytes: u64, chunk: &mut [u8]) -> Result<Sha256, P
     if read_bytes == size_bytes {
         return Ok(hasher.finish());
     }
-    Err(Problem::Refused { message: format!("{} changed while it was read", path.display()) })
+    Err(Problem::refused(format!("{} changed while it was read", path.display())))
 }
 
 /// The change with the digest that was found.

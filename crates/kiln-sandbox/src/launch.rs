@@ -10,7 +10,7 @@
 //! If the calling thread dies in any way, the kernel kills the child, and with it everything inside.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) console: Console,
     pub(crate) timeout: Option<Duration>,
     pub(crate) processes_max: Option<u32>,
+    /// What the child keeps open of what the parent has.
+    pub(crate) kept: Option<BorrowedFd<'a>>,
     pub(crate) on_line: &'a mut dyn FnMut(&str),
     pub(crate) cancel: &'a CancelToken,
 }
@@ -83,7 +85,7 @@ impl Launch<'_> {
     pub(crate) fn run(self, outer: impl FnOnce(&Reporter) -> Result<(), Failure>) -> Result<Outcome, SandboxError> {
         let io = |source| SandboxError::Start { source };
         let group = self.processes_max.and_then(Group::new);
-        let mut running = start(self.identity, self.console, outer).map_err(io)?;
+        let mut running = start(&self, outer).map_err(io)?;
         if let Err(error) = running.begin(self.identity, group.as_ref()) {
             running.kill();
             return Err(error);
@@ -92,11 +94,7 @@ impl Launch<'_> {
     }
 }
 
-fn start(
-    identity: Identity,
-    console: Console,
-    outer: impl FnOnce(&Reporter) -> Result<(), Failure>,
-) -> io::Result<Running> {
+fn start(launch: &Launch<'_>, outer: impl FnOnce(&Reporter) -> Result<(), Failure>) -> io::Result<Running> {
     let (output, output_end) = pipe_with(PipeFlags::CLOEXEC)?;
     let (messages, messages_end) = pipe_with(PipeFlags::CLOEXEC)?;
     // For programs that open /dev/stdout: to a user's root, the pipe's owner is a stranger.
@@ -105,7 +103,7 @@ fn start(
     let parent = pidfd_open(getpid(), PidfdFlags::empty())?;
     let ends = Ends { output: output_end, reporter: Reporter::new(messages_end), start: start_end, parent };
     let child = system::fork(|| {
-        let result = prepare(&ends, identity, console).and_then(|()| outer(&ends.reporter));
+        let result = prepare(&ends, launch).and_then(|()| outer(&ends.reporter));
         result.map_or_else(
             |failure| {
                 ends.reporter.send(&Message::Failed(failure));
@@ -122,11 +120,13 @@ fn start(
 }
 
 /// In the child: become root of the namespace, with nothing of the parent's but what it needs.
-fn prepare(ends: &Ends, identity: Identity, console: Console) -> Result<(), Failure> {
+fn prepare(ends: &Ends, launch: &Launch<'_>) -> Result<(), Failure> {
+    let Launch { identity, console, .. } = *launch;
     let doing = || "separate the sandbox from Kiln".to_owned();
     // First the default: of children of a process that ignores their end, nobody is told.
     system::default_signals().and_then(|()| system::block_signals()).doing(doing)?;
-    let kept = [ends.reporter.descriptor().as_raw_fd(), ends.start.as_raw_fd(), ends.parent.as_raw_fd()];
+    let own = [ends.reporter.descriptor().as_raw_fd(), ends.start.as_raw_fd(), ends.parent.as_raw_fd()];
+    let kept: Vec<_> = own.into_iter().chain(launch.kept.map(|descriptor| descriptor.as_raw_fd())).collect();
     if console == Console::Lines {
         take_streams(&ends.output).doing(doing)?;
         setsid().doing(doing)?;

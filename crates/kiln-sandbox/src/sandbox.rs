@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, waitpid};
 use rustix::thread::UnshareFlags;
 use serde::Serialize;
@@ -20,6 +23,9 @@ use crate::message::{Doing as _, Failure, Message, Reporter};
 use crate::mount::Base;
 use crate::system;
 use crate::terminal::Raw;
+
+/// Bytes that a stream holds between its writer and its reader: what the kernel allows everybody.
+const STREAM_BYTES: usize = 1 << 20;
 
 /// A tree and the conditions under which programs run in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,7 +281,8 @@ impl Sandbox {
     ) -> Result<Outcome, SandboxError> {
         let Limits { timeout, processes, .. } = self.limits;
         let processes_max = (!self.identity.is_user()).then_some(processes);
-        let launch = Launch { identity: self.identity, console, timeout, processes_max, on_line, cancel };
+        let identity = self.identity;
+        let launch = Launch { identity, console, timeout, processes_max, kept: None, on_line, cancel };
         launch.run(|reporter| self.outer(reporter, work))
     }
 
@@ -314,12 +321,47 @@ impl Identity {
     /// # Errors
     /// If the identity cannot be taken, or the function panics or is killed.
     pub fn act<T: Serialize + DeserializeOwned>(self, work: impl FnOnce() -> T) -> Result<T, SandboxError> {
+        self.act_with(None, work)
+    }
+
+    /// As [`Identity::act`], for a function that gives more than a value: what it writes goes to `reader`, which runs
+    /// meanwhile in a thread of this process. If `reader` ends early, the function's writing fails.
+    ///
+    /// # Errors
+    /// As [`Identity::act`]; and if `reader` panics.
+    pub fn stream<T: Serialize + DeserializeOwned, R: Send>(
+        self,
+        work: impl FnOnce(&mut dyn io::Write) -> T,
+        reader: impl FnOnce(std::fs::File) -> R + Send,
+    ) -> Result<(T, R), SandboxError> {
+        let start = |source: Errno| SandboxError::Start { source: source.into() };
+        let (from, to) = pipe_with(PipeFlags::CLOEXEC).map_err(start)?;
+        // Fewer turns between writer and reader; the kernel may refuse, and then it is merely slower.
+        let _ = fcntl_setpipe_size(&to, STREAM_BYTES);
+        let to = std::fs::File::from(to);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || reader(from.into()));
+            let value = self.act_with(Some(to.as_fd()), || work(&mut &to));
+            // The reader waits for the end of the stream.
+            drop(to);
+            let read = reader.join();
+            let panicked = |_| SandboxError::Panicked { message: "in the reader".to_owned(), last_lines: Vec::new() };
+            Ok((value?, read.map_err(panicked)?))
+        })
+    }
+
+    fn act_with<T: Serialize + DeserializeOwned>(
+        self,
+        kept: Option<BorrowedFd<'_>>,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, SandboxError> {
         let cancel = CancelToken::new().map_err(|source| SandboxError::Start { source })?;
         let launch = Launch {
             identity: self,
             console: Console::Lines,
             timeout: None,
             processes_max: None,
+            kept,
             on_line: &mut |_| {},
             cancel: &cancel,
         };

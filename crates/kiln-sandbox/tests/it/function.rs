@@ -98,3 +98,22 @@ fn the_first_process_is_called_as_an_init_system_is() {
         assert_eq!(lines, ["systemd"]);
     });
 }
+
+#[test]
+fn a_stream_comes_out_while_the_function_works() {
+    use std::io::Read as _;
+    for_each_identity(|ground| {
+        let write = |out: &mut dyn std::io::Write| {
+            let written = (0..100).try_for_each(|number: u8| out.write_all(&[number; 100_000]));
+            (rustix::process::getuid().as_raw(), written.is_ok())
+        };
+        let read = |mut stream: std::fs::File| {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).unwrap();
+            (0..100).all(|number: u8| bytes[usize::from(number) * 100_000..][..100_000] == [number; 100_000])
+        };
+        assert_eq!(ground.identity.stream(write, read).unwrap(), ((0, true), true));
+        let (value, ()) = ground.identity.stream(write, drop).unwrap();
+        assert_eq!(value, (0, false), "nobody reads");
+    });
+}
