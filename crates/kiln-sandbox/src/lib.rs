@@ -10,8 +10,8 @@
 //! process 1 inside: it enters the tree; when it ends the kernel ends all others. The *worker* runs our function, or starts
 //! the program. Each dies with its parent, so nothing outlives Kiln, however Kiln ends.
 //!
-//! Inside there is no network but the loopback interface, a `/dev` of six nodes, a `/proc` that cannot change the host, an
-//! empty `/sys`, a `/run` and `/tmp` in memory, a fixed environment, and root without the capabilities that reach outside.
+//! Inside there is no network but the loopback interface, a `/dev` of six nodes, a `/proc` that cannot change the host, a
+//! `/sys` of a machine with one processor and no disk, a `/run` and `/tmp` in memory, a fixed environment, and root without the capabilities that reach outside.
 //!
 //! Architecture invariant: this crate never reads the environment, and nothing that a sandbox does needs undoing: mounts,
 //! processes and memory go with the namespaces.

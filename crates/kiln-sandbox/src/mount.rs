@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags, fsconfig_create, fsmount, fsopen, mount, mount_change, move_mount, open_tree, unmount,
@@ -50,6 +50,16 @@ const PROC_READ_ONLY: &[&str] = &["acpi", "bus", "fs", "irq", "scsi", "sys", "sy
 /// Parts of `/proc` that tell about the host what is none of a tree's business.
 const PROC_HIDDEN: &[&str] =
     &["kcore", "kmsg", "keys", "key-users", "timer_list", "latency_stats", "sched_debug", "modules"];
+
+/// Directories of `/sys`: one without any disk, which Facter lists, and that of the processors.
+const SYS_DIRECTORIES: &[&str] = &["/sys/block", "/sys/devices/system/cpu"];
+
+/// Which processors there are, as lscpu(1) and the C library ask: the first.
+const SYS_PROCESSORS: &[&str] =
+    &["/sys/devices/system/cpu/online", "/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/present"];
+
+/// Room for them.
+const SYS_BYTES: u64 = 1 << 20;
 
 /// The group of terminals in Debian's base-passwd, to which new pseudo-terminals belong.
 const TTY_GROUP: u32 = 5;
@@ -175,9 +185,7 @@ impl Entrance {
         attach_new(self.proc.as_fd(), Utf8Path::new("/proc"))?;
         protect_proc()?;
         mount_devices(&self.devices, limits)?;
-        // Hardware is the host's affair: an empty /sys is the same everywhere.
-        mount_point("/sys")?;
-        mount_tmpfs("/sys", "0555", Some(0))?;
+        mount_sys()?;
         for (path, mode) in [("/run", "0755"), ("/tmp", "1777")] {
             mount_point(path)?;
             mount_tmpfs(path, mode, limits.temporary_bytes)?;
@@ -232,6 +240,20 @@ fn protect_proc() -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Hardware is the host's affair: a `/sys` that is the same everywhere, with as much as programs take for granted.
+fn mount_sys() -> Result<(), Failure> {
+    mount_point("/sys")?;
+    mount_tmpfs("/sys", "0755", Some(SYS_BYTES))?;
+    for path in SYS_DIRECTORIES {
+        fs::create_dir_all(path).doing(|| format!("make {path}"))?;
+    }
+    for path in SYS_PROCESSORS {
+        fs::write(path, "0\n").doing(|| format!("make {path}"))?;
+    }
+    let root = rustix::fs::open("/sys", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    system::make_read_only(root.doing(|| "open /sys".to_owned())?).doing(|| "make /sys read-only".to_owned())
 }
 
 fn mount_devices(host: &[OwnedFd], limits: &Limits) -> Result<(), Failure> {

@@ -143,7 +143,11 @@ fn of_action(action: &Action, work: &StepWork) -> Vec<Input> {
             inputs
         }
         Action::Puppet(puppet) => {
-            let mut inputs = vec![Input::new("puppet", puppet.manifest.path.as_str())];
+            let mut inputs = vec![
+                Input::new("puppet", puppet.manifest.path.as_str()),
+                // Manifests address nodes by name, which is the class's.
+                Input::new("classes", work.lineage.join(" ")),
+            ];
             inputs.extend(optional("modules", puppet.modules.as_ref().map(|modules| &modules.path)));
             inputs
         }

@@ -120,7 +120,7 @@ fn roots(step: &Step) -> Vec<Root> {
         }
         Action::Puppet(puppet) => {
             let modules = puppet.modules.as_ref().map(|modules| named(&modules.path));
-            std::iter::once(named(&puppet.manifest.path)).chain(modules).collect()
+            beside_manifest(&puppet.manifest.path).into_iter().chain(modules).collect()
         }
         Action::User(_)
         | Action::Group(_)
@@ -130,6 +130,13 @@ fn roots(step: &Step) -> Vec<Root> {
         | Action::Download(_)
         | Action::Shell(_) => Vec::new(),
     }
+}
+
+/// A manifest with what Puppet looks things up in, where that is beside it: Hiera's configuration and its usual places.
+fn beside_manifest(manifest: &Utf8Path) -> Vec<Root> {
+    let directory = manifest.parent().unwrap_or(Utf8Path::new(""));
+    let beside = ["hiera.yaml", "data", "hieradata"].map(|name| Root { path: directory.join(name), optional: true });
+    std::iter::once(Root { path: manifest.to_owned(), optional: false }).chain(beside).collect()
 }
 
 /// A playbook with its directory; at the top of the factory only with what Ansible looks for.

@@ -17,10 +17,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use kiln_model::spec::{Action, RunScript, RunShell, Surroundings};
 use kiln_sandbox::{Bind, Command, Ending, Inside, LAST_LINES, SandboxError, StartError};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, stat, utimensat};
 
 use super::clue::Clue;
 use super::repository::{self, Repository};
 use super::{Doing as _, FACTORY, Problem, ansible, puppet, sources};
+use crate::ids::Imposed;
+use crate::normalise;
 use crate::stage::StepWork;
 use crate::workplace::{StageError, Workplace};
 
@@ -36,12 +39,18 @@ const ENVIRONMENT: [(&str, &str); 2] = [("PYTHONDONTWRITEBYTECODE", "1"), reposi
 /// Keeps services from starting: invoke-rc.d(8) asks it, and 101 means "not allowed".
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
+/// The directory that it is in.
+const POLICY_DIRECTORY: &str = "/usr/sbin";
+
 /// Directories that a booted system has in `/run` and programs expect.
 const RUN: [(&str, u32); 2] = [("/run/lock", 0o1777), ("/run/systemd", 0o755)];
 
 /// Where systemd notes in which kind of container it runs; systemd-detect-virt(1) and Ansible look here first. Whatever the
 /// host is, a build is this.
 const CONTAINER: (&str, &str) = ("/run/systemd/container", "kiln");
+
+/// What others ask: the environment of process 1, where that of Kiln itself is not to be seen.
+const FIRST_ENVIRONMENT: (&str, &str) = ("/proc/1/environ", "container=kiln\0");
 
 /// A program of a step.
 #[derive(Debug)]
@@ -103,9 +112,12 @@ fn carry_out(
     prepare(inside, place, work, repository)?;
     let program = program(work)?;
     let policy = Policy::begin()?;
+    let imposed = Imposed::begin(inside, place.ids).doing(|| "impose the lock's ids".to_owned())?;
     let ending = inside.run(&program.command).map_err(not_started);
+    imposed.end().doing(|| "end imposing ids".to_owned())?;
     policy.end()?;
     Repository::settle()?;
+    normalise::clean(inside.tree().as_std_path(), place.epoch).doing(|| "clean the tree after the step".to_owned())?;
     match ending? {
         Ending::Code(code) if code == 0 || program.successes.contains(&code) => Ok(()),
         ending => Err(Problem::Program { program: program.name, ending }),
@@ -129,6 +141,7 @@ fn prepare(
     }
     fs::write(CONTAINER.0, CONTAINER.1).doing(|| format!("write {}", CONTAINER.0))?;
     sources::show(&work.sources, &origin.join("factory"), FACTORY.into(), place.epoch)?;
+    cover(inside, FIRST_ENVIRONMENT)?;
     if find("apt-get").is_some() {
         repository.lay_out(inside, &origin.join("store"), place.epoch)?;
     }
@@ -137,6 +150,14 @@ fn prepare(
         inside.unbind(&path).and_then(|()| fs::remove_dir(&path)).doing(|| format!("take {path} away"))?;
     }
     fs::remove_dir(origin).doing(|| format!("take {origin} away"))
+}
+
+/// Shows a text where the kernel shows something else, if this kernel lets it be covered.
+fn cover(inside: &Inside<'_>, (path, text): (&str, &str)) -> Result<(), Problem> {
+    let cover = Utf8Path::new("/run/kiln/cover");
+    fs::write(cover, text).doing(|| format!("write {cover}"))?;
+    let _ = inside.bind(cover, path.into());
+    fs::remove_file(cover).doing(|| format!("remove {cover}"))
 }
 
 fn program(work: &StepWork) -> Result<Program, Problem> {
@@ -223,27 +244,31 @@ pub(super) fn find(program: &str) -> Option<Utf8PathBuf> {
 /// The `policy-rc.d` of a step, unless the tree has its own.
 #[derive(Debug)]
 struct Policy {
-    /// Whether it is ours, and so goes again.
-    ours: bool,
+    /// When its directory was changed last, if there was none and this one goes again.
+    directory_time: Option<Timespec>,
 }
 
 impl Policy {
     fn begin() -> Result<Self, Problem> {
-        let ours = !Utf8Path::new(POLICY).exists() && Utf8Path::new("/usr/sbin").is_dir();
-        if ours {
-            write_executable(POLICY.into(), "#!/bin/sh\nexit 101\n")?;
+        let doing = || format!("write {POLICY}");
+        if Utf8Path::new(POLICY).exists() || !Utf8Path::new(POLICY_DIRECTORY).is_dir() {
+            return Ok(Self { directory_time: None });
         }
-        Ok(Self { ours })
+        let status = stat(POLICY_DIRECTORY).doing(doing)?;
+        write_executable(POLICY.into(), "#!/bin/sh\nexit 101\n")?;
+        let time = Timespec { tv_sec: status.st_mtime, tv_nsec: status.st_mtime_nsec.try_into().unwrap_or_default() };
+        Ok(Self { directory_time: Some(time) })
     }
 
     fn end(self) -> Result<(), Problem> {
+        let Some(time) = self.directory_time else { return Ok(()) };
+        let doing = || format!("remove {POLICY}");
         match fs::remove_file(POLICY) {
-            _ if !self.ours => Ok(()),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).doing(|| format!("remove {POLICY}"))
-            }
-            _ => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            result => result.doing(doing)?,
         }
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, POLICY_DIRECTORY, &times, AtFlags::empty()).doing(doing)
     }
 }
 

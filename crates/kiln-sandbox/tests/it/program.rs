@@ -58,7 +58,7 @@ fn the_surroundings_are_the_same_everywhere() {
             "/",
             "kiln",
             "not a tty",
-            "/run: /sys: /tmp: ",
+            "/run: /sys: block devices /tmp: ",
             devices,
             "0 1 2 3 ",
             "2",
