@@ -29,6 +29,8 @@ mod clue;
 mod content;
 mod copy;
 mod download;
+#[cfg(test)]
+mod ground;
 mod program;
 mod puppet;
 mod repository;

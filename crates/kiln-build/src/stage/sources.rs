@@ -77,7 +77,7 @@ impl Sources {
     }
 
     /// What a step reads, in order of paths.
-    pub(super) fn of_step(&self, step: &Step) -> Vec<Source> {
+    pub(crate) fn of_step(&self, step: &Step) -> Vec<Source> {
         let found: BTreeMap<&Utf8PathBuf, &SourceKind> =
             roots(step).iter().flat_map(|root| self.below(&root.path).collect::<Vec<_>>()).collect();
         found.into_iter().map(|(path, kind)| Source { path: path.clone(), kind: kind.clone() }).collect()

@@ -29,11 +29,12 @@ impl Factory {
 
     /// Writes the content of a file of the factory to `to`, and refuses it if it is not what was planned.
     pub(super) fn copy(&self, path: &Utf8Path, sha256: &Sha256, to: &mut File) -> Result<(), Problem> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let from = resolve(self.directory.as_fd(), path.as_std_path(), flags, ResolveFlags::BENEATH);
         let mut from = match from {
             Ok(descriptor) => File::from(descriptor),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(changed(path.as_str())),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Err(leads_out(path)),
             Err(error) => return Err(error).doing(|| format!("read {path}")),
         };
         match copy(&mut from, to).doing(|| format!("copy {path}"))? == *sha256 {
@@ -41,6 +42,11 @@ impl Factory {
             false => Err(changed(path.as_str())),
         }
     }
+}
+
+fn leads_out(path: &Utf8Path) -> Problem {
+    Problem::refused(format!("{path} leads out of the factory by a link"))
+        .hint("write the link relative to the directory that it is in")
 }
 
 /// What is said of a file that is not what was planned.

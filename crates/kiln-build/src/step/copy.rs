@@ -107,3 +107,178 @@ pub(super) fn directory_mode(mode: Option<Mode>) -> u32 {
     let bits = mode.map_or(0o755, |mode| u32::from(mode.bits()) & 0o777);
     bits | (bits & 0o444) >> 2
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use fs_err as fs;
+
+    use super::*;
+    use crate::step::ground::{Ground, for_each_identity};
+
+    fn factory(ground: &Ground) {
+        ground.write("site/index.html", "hello\n");
+        let script = ground.write("site/bin/run.sh", "#!/bin/sh\n");
+        fs::set_permissions(script, std::fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(ground.path("factory/site/index.html"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        fs::os::unix::fs::symlink("index.html", ground.path("factory/site/start")).unwrap();
+        ground.write("conf/a.conf", "a");
+        ground.write("conf/b.conf", "b");
+        ground.write("conf/sub.conf/c", "c");
+    }
+
+    fn check(step: &str, expected: &[&str]) {
+        for_each_identity(|ground| {
+            factory(ground);
+            ground.step(step).unwrap();
+            assert_eq!(ground.changes(), expected, "{step} {:?}", ground.identity);
+        });
+    }
+
+    fn check_refused(step: &str, expected: &str) {
+        for_each_identity(|ground| {
+            factory(ground);
+            ground.layer("more", |root| {
+                fs::create_dir(root.join("srv/directory")).unwrap();
+                fs::os::unix::fs::symlink("directory", root.join("srv/link")).unwrap();
+                fs::os::unix::fs::symlink("nowhere", root.join("srv/dangling")).unwrap();
+                fs::write(root.join("srv/file"), "").unwrap();
+            });
+            assert_eq!(ground.step(step).err().as_deref(), Some(expected), "{step} {:?}", ground.identity);
+        });
+    }
+
+    #[test]
+    fn a_file_goes_to_its_place_whatever_its_mode_was() {
+        let copied = ["srv 755 0:0 /", "srv/www 755 0:0 /", "srv/www/a 644 0:0 \"hello\\n\""];
+        check("copy = \"site/index.html\"\nto = \"/srv/www/a\"", &copied);
+        let named = ["srv 755 0:0 /", "srv/www 755 0:0 /", "srv/www/index.html 644 0:0 \"hello\\n\""];
+        check("copy = \"site/index.html\"\nto = \"/srv/www/\"", &named);
+        check("copy = \"conf/a.conf\"\nto = \"/\"", &["a.conf 644 0:0 \"a\""]);
+        let script = ["usr 755 0:0 /", "usr/bin 755 0:0 /", "usr/bin/run 755 0:0 \"#!/bin/sh\\n\""];
+        check("copy = \"site/bin/run.sh\"\nto = \"/bin/run\"", &script);
+    }
+
+    #[test]
+    fn a_directory_s_contents_go_under_the_target() {
+        check(
+            "copy = \"site\"\nto = \"/srv/www\"\nowner = \"www-data\"\ngroup = \"adm\"\nmode = \"0640\"",
+            &[
+                "srv 755 0:0 /",
+                "srv/www 750 33:4 /",
+                "srv/www/bin 750 33:4 /",
+                "srv/www/bin/run.sh 640 33:4 \"#!/bin/sh\\n\"",
+                "srv/www/index.html 640 33:4 \"hello\\n\"",
+                "srv/www/start 33:4 -> index.html",
+            ],
+        );
+        check("copy = \"conf/sub.conf\"\nto = \"/\"", &["c 644 0:0 \"c\""]);
+    }
+
+    #[test]
+    fn what_a_pattern_matches_goes_into_the_target() {
+        check(
+            "copy = \"conf/*.conf\"\nto = \"/etc/app\"",
+            &[
+                "etc 755 0:0 /",
+                "etc/app 755 0:0 /",
+                "etc/app/a.conf 644 0:0 \"a\"",
+                "etc/app/b.conf 644 0:0 \"b\"",
+                "etc/app/sub.conf 755 0:0 /",
+                "etc/app/sub.conf/c 644 0:0 \"c\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_there_is_kept_or_replaced() {
+        for_each_identity(|ground| {
+            factory(ground);
+            ground.layer("more", |root| {
+                let www = root.join("srv/www");
+                fs::create_dir(&www).unwrap();
+                fs::set_permissions(&www, std::fs::Permissions::from_mode(0o2775)).unwrap();
+                fs::os::unix::fs::chown(&www, Some(33), Some(33)).unwrap();
+                fs::write(root.join("srv/original"), "original").unwrap();
+                fs::hard_link(root.join("srv/original"), www.join("index.html")).unwrap();
+                fs::os::unix::fs::symlink("../../etc/passwd", www.join("start")).unwrap();
+                fs::os::unix::fs::symlink("/srv", www.join("bin")).unwrap();
+            });
+            ground.step("copy = \"site\"\nto = \"/srv/www\"").unwrap();
+            let expected = [
+                "srv 755 0:0 /",
+                "srv/run.sh 755 0:0 \"#!/bin/sh\\n\"",
+                "srv/www 2775 33:33 /",
+                "srv/www/index.html 644 0:0 \"hello\\n\"",
+                "srv/www/start 0:0 -> index.html",
+            ];
+            assert_eq!(ground.changes(), expected);
+            assert_eq!(ground.read("srv/original"), "original");
+        });
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let hint = |path| format!("to place something in that directory, write {path}/");
+        let step = |to: &str| format!("copy = \"site/index.html\"\nto = \"{to}\"");
+        for (to, what) in [
+            ("/srv/directory", "a directory"),
+            ("/srv/link", "a link to a directory"),
+            ("/bin", "a link to a directory"),
+        ] {
+            check_refused(&step(to), &format!("{to} is {what} in the tree / {}", hint(to)));
+        }
+        check_refused(&step("/srv/file/x"), "/srv/file is no directory in the tree");
+        check_refused(&step("/srv/dangling/x"), "/srv/dangling is a link in the tree that leads to no directory");
+        let file = "/srv/file is a file in the tree, where a directory is to be placed";
+        check_refused("copy = \"site\"\nto = \"/srv/file\"", file);
+        let hint = "for what must be there after each boot, place a file in /etc/tmpfiles.d";
+        for to in ["/run/x", "/dev/shm/y/z", "/tmp/x", "/var/run/x", "/proc/x"] {
+            let parent = to.rsplit_once('/').unwrap().0;
+            let parent = if parent == "/dev/shm/y" { "/dev" } else { parent };
+            check_refused(
+                &step(to),
+                &format!("{parent} lies where nothing of an image is seen once it has booted / {hint}"),
+            );
+        }
+    }
+
+    #[test]
+    fn owners_must_be_in_the_tree() {
+        let step = |owner: &str| format!("copy = \"site\"\nto = \"/srv/www\"\n{owner}");
+        check_refused(
+            &step("owner = \"www-dat\""),
+            "there is no user `www-dat` in the tree / did you mean `www-data`?",
+        );
+        let hint = "make it with a `group` step before this one";
+        check_refused(&step("group = \"zebras\""), &format!("there is no group `zebras` in the tree / {hint}"));
+    }
+
+    #[test]
+    fn two_files_for_one_place_are_refused() {
+        for_each_identity(|ground| {
+            ground.write("x/a", "1");
+            ground.write("y/a", "2");
+            let error = ground.step("copy = \"*/a\"\nto = \"/srv\"").unwrap_err();
+            assert_eq!(error, "x/a and y/a both go to /srv/a");
+        });
+    }
+
+    #[test]
+    fn a_file_that_changed_since_the_plan_is_refused() {
+        for_each_identity(|ground| {
+            ground.write("site/index.html", "hello");
+            let work = ground.work("copy = \"site\"\nto = \"/srv\"", b"");
+            ground.write("site/index.html", "hallo");
+            let error = ground.carry_out(&work, b"").unwrap_err();
+            assert_eq!(error.to_string(), "site/index.html changed while the class was built");
+            fs::remove_file(ground.path("factory/site/index.html")).unwrap();
+            assert!(ground.carry_out(&work, b"").is_err());
+            ground.write("other", "hello");
+            fs::os::unix::fs::symlink("../../../../../etc/passwd", ground.path("factory/site/index.html")).unwrap();
+            let error = ground.carry_out(&work, b"").unwrap_err();
+            assert_eq!(error.to_string(), "site/index.html leads out of the factory by a link");
+        });
+    }
+}

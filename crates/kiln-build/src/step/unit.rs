@@ -150,6 +150,7 @@ fn check_state(unit: &str, state: &str) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::ground::{Ground, for_each_identity};
 
     fn check(verb: Verb, unit: &str, expected: &str) {
         let known = ["nginx.service", "getty@.service", "fstrim.timer", "ssh.socket", "systemd-networkd.service"];
@@ -190,5 +191,101 @@ mod tests {
         for state in ["static", "masked", "disabled", "bad", "unknown", ""] {
             assert!(check_state("a.service", state).is_err(), "{state}");
         }
+    }
+
+    const UNITS: [(&str, &str); 6] = [
+        ("web.service", "[Install]\nWantedBy=multi-user.target\nAlias=www.service\nAlso=web.socket\n"),
+        ("web.socket", "[Socket]\nListenStream=80\n[Install]\nRequiredBy=sockets.target\n"),
+        ("getty@.service", "[Install]\nWantedBy=getty.target\nDefaultInstance=tty1\n"),
+        ("worker@.service", "[Install]\nWantedBy=multi-user.target\n"),
+        ("quiet.service", "[Service]\nExecStart=/bin/true\n"),
+        ("tmp.mount", "[Mount]\nWhat=tmpfs\nWhere=/tmp\n"),
+    ];
+
+    /// A tree with the host's systemctl and some units; none where the host has no systemd.
+    fn for_each_tree(test: impl Fn(&mut Ground)) {
+        if !Path::new(SYSTEMCTL).exists() {
+            return kiln_testkit::cannot_test("the host has no systemctl");
+        }
+        for_each_identity(|ground| {
+            ground.programs(&[SYSTEMCTL, "/bin/sh"]);
+            ground.layer("units", |root| {
+                for (name, text) in UNITS {
+                    let path = root.join("usr/lib/systemd/system").join(name);
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, format!("[Unit]\nDescription=A unit\n{text}")).unwrap();
+                }
+            });
+            test(ground);
+        });
+    }
+
+    /// Carries steps out one after the other, each with the links that it makes or removes.
+    fn check_links(steps: &[(&str, &[&str])]) {
+        for_each_tree(|ground| {
+            for (step, expected) in steps {
+                ground.step(step).unwrap();
+                let changes = ground.changes();
+                let links = changes.iter().filter_map(|line| line.strip_prefix("etc/systemd/system/"));
+                let links: Vec<String> = links
+                    .filter(|line| !line.ends_with('/'))
+                    .map(|line| line.replace("-> /usr/lib", "-> /lib"))
+                    .collect();
+                assert_eq!(links, *expected, "{step} {:?}", ground.identity);
+            }
+        });
+    }
+
+    #[test]
+    fn systemctl_does_what_the_step_says() {
+        check_links(&[
+            (
+                "enable = [\"web.service\"]",
+                &[
+                    "multi-user.target.wants/web.service 0:0 -> /lib/systemd/system/web.service",
+                    "sockets.target.requires/web.socket 0:0 -> /lib/systemd/system/web.socket",
+                    "www.service 0:0 -> /lib/systemd/system/web.service",
+                ],
+            ),
+            (
+                "enable = [\"worker@3.service\", \"web.service\"]",
+                &["multi-user.target.wants/worker@3.service 0:0 -> /lib/systemd/system/worker@.service"],
+            ),
+            (
+                "enable = [\"getty@.service\"]",
+                &["getty.target.wants/getty@tty1.service 0:0 -> /lib/systemd/system/getty@.service"],
+            ),
+            ("disable = [\"worker@3.service\"]", &["multi-user.target.wants/worker@3.service gone"]),
+            (
+                "mask = [\"tmp.mount\", \"dev-sdx1.swap\"]",
+                &["dev-sdx1.swap 0:0 -> /dev/null", "tmp.mount 0:0 -> /dev/null"],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_cannot_be_enabled_is_an_error() {
+        for_each_tree(|ground| {
+            let nothing = "has no [Install] section: enabling it does nothing / leave it out if others start it; \
+                           or say in a drop-in who wants it: [Install] WantedBy=multi-user.target";
+            let error = ground.step("enable = [\"quiet.service\"]").unwrap_err();
+            assert_eq!(error, format!("`quiet.service` {nothing}"));
+            let error = ground.step("enable = [\"wbe.service\"]").unwrap_err();
+            assert_eq!(error, "there is no unit `wbe.service` in the tree / did you mean `web.service`?");
+            ground.step("mask = [\"web.service\"]").unwrap();
+            let error = ground.step("enable = [\"web.service\"]").unwrap_err();
+            assert!(error.starts_with("systemctl enable web.service ended with exit code 1: "), "{error}");
+            assert!(error.contains("is masked"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_tree_without_systemd_has_no_units() {
+        for_each_identity(|ground| {
+            assert_eq!(
+                ground.step("enable = [\"web.service\"]").unwrap_err(),
+                "the tree has no systemd to enable units of / add \"systemd-sysv\" to the packages of the class"
+            );
+        });
     }
 }

@@ -1,7 +1,8 @@
 //! What becomes of the tables of accounts: pure.
 //!
-//! - Ids: what the step says, else what the lock has given out, else the first that is free, from 100 for system accounts
-//!   and from 1000 for others (or as the tree's `/etc/login.defs` says). Nobody gets an id that the lock has for another.
+//! - Ids: what the step says, else what the lock has given out, else as `adduser` chooses: the first that is free, from 100
+//!   for system accounts and from 1000 for others (or as the tree's `/etc/login.defs` says); a person and the group of that
+//!   name get one number. Nobody gets an id that the lock has for another.
 //! - Lines: as shadow's `useradd` and `groupadd` write them. Passwords are locked. The day of the last change is the epoch's.
 //! - Homes: as `adduser` makes them: for people with the files of `/etc/skel`; for system accounts only where the step
 //!   names one, and empty.
@@ -86,11 +87,10 @@ impl Defaults {
         }
     }
 
-    /// How long a person's password is good: the last fields of shadow(5).
+    /// How long a person's password is good: fields 4 to 6 of shadow(5).
     fn aging(&self) -> String {
-        let number = |key, otherwise| self.number(key).unwrap_or(otherwise);
-        let (least, most) = (number("PASS_MIN_DAYS", 0), number("PASS_MAX_DAYS", 99_999));
-        format!("{least}:{most}:{}", number("PASS_WARN_AGE", 7))
+        let number = |key| self.number(key).map(|number| number.to_string()).unwrap_or_default();
+        ["PASS_MIN_DAYS", "PASS_MAX_DAYS", "PASS_WARN_AGE"].map(number).join(":")
     }
 }
 
@@ -185,7 +185,7 @@ fn append_user(
     // Without a group of the step's, the group with the user's own name is the primary one, and is made if need be.
     let group = accounts.group.id(user.group.as_ref().unwrap_or(name));
     let fixed_gid = fixed.groups.get(name).copied();
-    let uid = user_id(accounts, user, defaults, fixed, group.or(fixed_gid).is_none())?;
+    let uid = user_id(accounts, user, defaults, fixed, !*system && group.or(fixed_gid).is_none())?;
     let gid = match (group, fixed_gid) {
         (Some(gid), _) => gid,
         (None, Some(gid)) => check_free(&accounts.group, "group", name, gid)?,
@@ -230,7 +230,7 @@ fn user_id(
     first_free(defaults.range("UID", user.system), "user", &user.name, &taken)
 }
 
-/// The id of a new user's own group: the user's number, if it is free.
+/// The id of a new user's own group: the user's number, if it is free; for system accounts only if the step says the number.
 fn group_id(
     accounts: &Accounts,
     user: &AddUser,
@@ -238,9 +238,12 @@ fn group_id(
     fixed: &FixedIds,
     uid: u32,
 ) -> Result<u32, Problem> {
-    let taken = [(&accounts.group, &fixed.groups)];
-    first_free(uid..=uid, "group", &user.name, &taken)
-        .or_else(|_| first_free(defaults.range("GID", user.system), "group", &user.name, &taken))
+    let free_in = |range| first_free(range, "group", &user.name, &[(&accounts.group, &fixed.groups)]);
+    let range = defaults.range("GID", user.system);
+    match user.system && user.uid.is_none() {
+        true => free_in(range),
+        false => free_in(uid..=uid).or_else(|_| free_in(range)),
+    }
 }
 
 fn check_free(table: &Table, noun: &str, name: &str, id: u32) -> Result<u32, Problem> {
@@ -308,4 +311,154 @@ fn home_to_make(user: &AddUser, defaults: &Defaults, path: Utf8PathBuf, ownershi
     }
     let mode = if user.system { SYSTEM_HOME_MODE } else { defaults.number("HOME_MODE").unwrap_or(0o700) };
     Some(Home { path, ownership, mode, skeleton: !user.system })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nmail:x:8:8:mail:/var/mail:/usr/sbin/nologin\n\
+        _apt:x:100:65534::/nonexistent:/usr/sbin/nologin\n";
+    const GROUP: &str = "root:x:0:\nmail:x:8:\nusers:x:100:\nssl-cert:x:101:postgres\n";
+
+    fn accounts() -> Accounts {
+        let file = |path, text| Some(Table::parse(path, text));
+        Accounts {
+            passwd: Table::parse("/etc/passwd", PASSWD),
+            group: Table::parse("/etc/group", GROUP),
+            shadow: file("/etc/shadow", "root:*:1:0:99999:7:::\n"),
+            gshadow: file("/etc/gshadow", "root:*::\nssl-cert:!::postgres\n"),
+            subuid: file("/etc/subuid", "bob:100000:65536\ncarl:300000:65536\n"),
+            subgid: None,
+        }
+    }
+
+    fn user(name: &str, system: bool) -> AddUser {
+        let (uid, group, groups, home, shell, comment) = (None, None, Vec::new(), None, None, None);
+        AddUser { name: name.to_owned(), uid, group, groups, home, shell, system, comment }
+    }
+
+    fn fixed(users: &[(&str, u32)], groups: &[(&str, u32)]) -> FixedIds {
+        let map = |pairs: &[(&str, u32)]| pairs.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect();
+        FixedIds { users: map(users), groups: map(groups) }
+    }
+
+    fn refusal<T>(result: Result<T, Problem>) -> String {
+        match result {
+            Err(Problem::Refused { message, hint }) => {
+                hint.map_or(message.clone(), |hint| format!("{message} / {hint}"))
+            }
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => "fine".to_owned(),
+        }
+    }
+
+    /// The last lines of passwd and group after a user was added.
+    fn check_user(user: &AddUser, fixed: &FixedIds, passwd: &str, group: &str) {
+        let mut accounts = accounts();
+        add_user(&mut accounts, user, &Defaults::default(), fixed, 20_000).unwrap();
+        let last = |table: &Table| table.text().lines().last().unwrap_or_default().to_owned();
+        assert_eq!((last(&accounts.passwd).as_str(), last(&accounts.group).as_str()), (passwd, group));
+    }
+
+    #[test]
+    fn ids_are_the_step_s_then_the_lock_s_then_the_first_free() {
+        let none = FixedIds::default();
+        let nologin = ":/nonexistent:/usr/sbin/nologin";
+        check_user(&user("a", true), &none, &format!("a:x:101:102:{nologin}"), "a:x:102:");
+        check_user(&user("a", false), &none, "a:x:1000:1000::/home/a:/bin/sh", "a:x:1000:");
+        let locked = fixed(&[("a", 500)], &[("a", 600)]);
+        check_user(&user("a", true), &locked, &format!("a:x:500:600:{nologin}"), "a:x:600:");
+        let others = fixed(&[("b", 102), ("a", 500)], &[("c", 500)]);
+        check_user(&user("a", true), &others, &format!("a:x:500:102:{nologin}"), "a:x:102:");
+        let others = fixed(&[("b", 1000)], &[("c", 1001)]);
+        check_user(&user("a", false), &others, "a:x:1002:1002::/home/a:/bin/sh", "a:x:1002:");
+        let given = AddUser { uid: Some(700), ..user("a", true) };
+        check_user(&given, &locked, &format!("a:x:700:600:{nologin}"), "a:x:600:");
+        check_user(&given, &none, &format!("a:x:700:700:{nologin}"), "a:x:700:");
+    }
+
+    #[test]
+    fn a_group_is_used_where_it_is_there() {
+        let none = FixedIds::default();
+        let of_its_name = user("ssl-cert", true);
+        let line = "ssl-cert:x:101:101::/nonexistent:/usr/sbin/nologin";
+        check_user(&of_its_name, &none, line, "ssl-cert:x:101:postgres");
+        let named = AddUser { group: Some("mail".to_owned()), ..user("a", true) };
+        check_user(&named, &none, "a:x:101:8::/nonexistent:/usr/sbin/nologin", "ssl-cert:x:101:postgres");
+        let member = AddUser { group: Some("mail".to_owned()), groups: vec!["ssl-cert".to_owned()], ..user("a", true) };
+        check_user(&member, &none, "a:x:101:8::/nonexistent:/usr/sbin/nologin", "ssl-cert:x:101:postgres,a");
+        let missing = AddUser { groups: vec!["zebra".to_owned()], ..user("a", true) };
+        let error = add_user(&mut accounts(), &missing, &Defaults::default(), &none, 0);
+        let hint = "make it with a `group` step before this one";
+        assert_eq!(refusal(error), format!("there is no group `zebra` for the user `a` / {hint}"));
+    }
+
+    #[test]
+    fn other_files_get_their_lines() {
+        let mut changed = accounts();
+        let ann = AddUser { groups: vec!["ssl-cert".to_owned()], ..user("ann", false) };
+        let defaults = Defaults { text: "PASS_MAX_DAYS\t99999\nPASS_MIN_DAYS 0".to_owned(), has_bash: true };
+        add_user(&mut changed, &ann, &defaults, &FixedIds::default(), 20_000).unwrap();
+        add_user(&mut changed, &user("s", true), &Defaults::default(), &FixedIds::default(), 20_000).unwrap();
+        let text = |table: &Option<Table>| table.as_ref().map(Table::text).unwrap_or_default();
+        assert_eq!(text(&changed.shadow), "root:*:1:0:99999:7:::\nann:!:20000:0:99999::::\ns:!:20000::::::\n");
+        assert_eq!(text(&changed.gshadow), "root:*::\nssl-cert:!::postgres,ann\nann:!::\ns:!::\n");
+        assert_eq!(text(&changed.subuid), "bob:100000:65536\ncarl:300000:65536\nann:165536:65536\n");
+        assert_eq!(changed.subgid, None);
+    }
+
+    #[test]
+    fn what_is_there_with_equal_properties_stays() {
+        let mut same = accounts();
+        let apt = AddUser { uid: Some(100), shell: Some("/usr/sbin/nologin".into()), ..user("_apt", true) };
+        add_user(&mut same, &apt, &Defaults::default(), &FixedIds::default(), 0).unwrap();
+        let group = AddGroup { name: "users".to_owned(), gid: Some(100), system: false };
+        add_group(&mut same, &group, &Defaults::default(), &FixedIds::default()).unwrap();
+        assert_eq!(same, accounts());
+        let other = AddUser { shell: Some("/bin/sh".into()), comment: Some("APT".to_owned()), ..apt };
+        assert_eq!(
+            refusal(add_user(&mut same, &other, &Defaults::default(), &FixedIds::default(), 0)),
+            "there is a user `_apt` already, with comment (none), not APT; shell /usr/sbin/nologin, not /bin/sh / \
+             leave the key out to take it as it is, or change it with usermod in a `shell` step"
+        );
+        let group = AddGroup { gid: Some(7), ..group };
+        assert_eq!(
+            refusal(add_group(&mut same, &group, &Defaults::default(), &FixedIds::default())),
+            "there is a group `users` already, with id 100, not 7 / \
+             leave the key out to take it as it is, or change it with groupmod in a `shell` step"
+        );
+        let joins = AddUser { groups: vec!["mail".to_owned()], ..user("_apt", false) };
+        add_user(&mut same, &joins, &Defaults::default(), &FixedIds::default(), 0).unwrap();
+        assert!(same.group.text().contains("mail:x:8:_apt\n"));
+    }
+
+    #[test]
+    fn ids_that_are_taken_or_used_up_are_refused() {
+        let given = AddUser { uid: Some(8), ..user("a", true) };
+        let error = add_user(&mut accounts(), &given, &Defaults::default(), &FixedIds::default(), 0);
+        assert_eq!(refusal(error), "the user `a` cannot get the id 8: `mail` has it");
+        let group = AddGroup { name: "a".to_owned(), gid: None, system: true };
+        let error = add_group(&mut accounts(), &group, &Defaults::default(), &fixed(&[], &[("a", 101)]));
+        assert_eq!(refusal(error), "the group `a` cannot get the id 101: `ssl-cert` has it");
+        let narrow = Defaults { text: "SYS_UID_MIN 100\nSYS_UID_MAX\t100\n".to_owned(), has_bash: false };
+        let error = add_user(&mut accounts(), &user("a", true), &narrow, &FixedIds::default(), 0);
+        assert_eq!(refusal(error), "no id from 100 to 100 is free for the user `a`");
+    }
+
+    #[test]
+    fn homes() {
+        let home = |user: &AddUser| {
+            let text = "# HOME_MODE 0750\nHOME_MODE\t0711\n".to_owned();
+            let defaults = Defaults { text, has_bash: true };
+            let home = add_user(&mut accounts(), user, &defaults, &FixedIds::default(), 0).unwrap();
+            home.map(|home| format!("{} {:o} {}", home.path, home.mode, home.skeleton))
+        };
+        assert_eq!(home(&user("a", false)).as_deref(), Some("/home/a 711 true"));
+        assert_eq!(home(&user("a", true)), None);
+        let system = AddUser { home: Some("/var/lib/a".into()), ..user("a", true) };
+        assert_eq!(home(&system).as_deref(), Some("/var/lib/a 755 false"));
+        assert_eq!(home(&AddUser { home: Some("/nonexistent".into()), ..user("a", false) }), None);
+        assert_eq!(home(&user("_apt", false)), None);
+    }
 }
