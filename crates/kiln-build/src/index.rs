@@ -17,7 +17,7 @@ use crate::mirror::{Mirror, Repository};
 use crate::release::{SuiteError, VerifiedRelease, verified_release};
 
 /// Kind and format of the parsed indexes in the store; the architecture follows.
-const PARSED: &str = "packages-v1";
+pub(crate) const PARSED: &str = "packages-v1";
 
 /// The largest index known is 60 MB of text; this bounds what a hostile one can make us write.
 const INDEX_BYTES_MAX: u64 = 2 << 30;

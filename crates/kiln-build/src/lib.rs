@@ -13,6 +13,7 @@ pub mod change;
 pub mod export;
 pub mod factory;
 pub mod fetch;
+pub mod gc;
 mod host;
 mod ids;
 mod index;

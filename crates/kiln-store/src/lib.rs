@@ -40,6 +40,7 @@ mod envelope;
 mod factory;
 mod failure;
 mod fetch;
+mod garbage;
 mod landing;
 mod layer;
 mod pause;
@@ -55,6 +56,7 @@ pub use document::{Document, Validators};
 pub use factory::{Build, BuiltStage, KnownFactory};
 pub use failure::{FailureReason, FetchError, FetchFailure};
 pub use fetch::{FetchOptions, Fetched, Want};
+pub use garbage::{DerivedEntry, Leftover, LeftoverKind};
 pub use layer::{
     FailedTree, FailedUse, LayerDraft, LayerFacts, LayerRecord, LayerUse, Layers, MadeIds, Remove, StoredLayer,
 };
