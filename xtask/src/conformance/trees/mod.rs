@@ -7,6 +7,7 @@
 //! 4. Both archives are read by the same reader ([`manifest`]) and compared in every property but times ([`compare`]).
 //!    What differs must be allowed by a rule with a reason ([`rules`]); a rule that nothing needs is a failure too.
 //! 5. Both trees are unpacked, and their own programs are asked about them ([`examine`]).
+//! 6. One set is locked and built from two mirrors with the same content: the bytes must be the same.
 
 mod accounts;
 mod compare;
@@ -19,13 +20,15 @@ mod rules;
 mod sets;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use kiln_model::digest::Sha256;
 
-use crate::oracle::{Mmdebstrap, Workshop};
+use crate::oracle::{Mmdebstrap, Workshop, printed};
 use crate::say;
 use examine::Unpacked;
 use kiln::Kiln;
@@ -67,7 +70,7 @@ pub(super) fn run(workshop: &Workshop, suites: &[String], quick: bool, options: 
     let scratch = scratch(options.scratch.as_deref())?;
     let directory = Utf8Path::from_path(scratch.path()).context("the name of a temporary directory is text")?;
     let mmdebstrap = Mmdebstrap::new(workshop.unpack(&lock, PEER_CLASS)?)?;
-    let peer = Peer { workshop, lock: &lock, mmdebstrap, directory };
+    let peer = Peer::new(workshop, &lock, mmdebstrap, directory)?;
     let mut report = Report::new(&peer.mmdebstrap.version);
     for suite in suites {
         // One store for the sets of a suite: they share their essential set, as classes do.
@@ -78,6 +81,10 @@ pub(super) fn run(workshop: &Workshop, suites: &[String], quick: bool, options: 
         }
         let removed = kiln.remove();
         removed.with_context(|| format!("remove Kiln's store of {suite}"))?;
+    }
+    if !quick {
+        let class = chosen.first().map(|(suite, set)| class(suite, set.name)).context("there is a set")?;
+        report.complaints.extend(compare_mirrors(&program, &spec, &class, &mirror, directory)?);
     }
     let is_whole = !quick && options.named.is_empty() && suites.len() > 1;
     if is_whole {
@@ -118,6 +125,33 @@ fn judge(peer: &Peer<'_>, kiln: &Kiln<'_>, suite: &str, class: &str, reference: 
     let mut complaints = examine::compare(&answers, &reference.answers);
     complaints.extend(one_more.err().map(|error| format!("{error:#}")));
     Ok(Case::new(class, &manifest, &reference.manifest, complaints, took_ms))
+}
+
+/// Locks and builds one class from two mirrors with the same content; says so if the trees are not the same bytes.
+fn compare_mirrors(
+    program: &Utf8Path,
+    spec: &str,
+    class: &str,
+    mirror: &Utf8Path,
+    directory: &Utf8Path,
+) -> anyhow::Result<Option<String>> {
+    say(&format!("building {class} from two mirrors with the same content"));
+    let second = directory.join("second-mirror");
+    printed(Command::new("cp").args(["--archive", mirror.as_str(), second.as_str()]))?;
+    let digest = |mirror: &Utf8Path| -> anyhow::Result<Sha256> {
+        let kiln = Kiln { program, directory: directory.join("mirrored"), mirror };
+        kiln.prepare(spec, None)?;
+        kiln.lock()?;
+        let archive = directory.join("mirrored.tar");
+        kiln.archive(class, &archive)?;
+        let digest = Sha256::of(&fs::read(&archive)?);
+        fs::remove_file(&archive)?;
+        kiln.remove()?;
+        Ok(digest)
+    };
+    let digests = [digest(mirror)?, digest(&second)?];
+    let differ = format!("{class} has other bytes from another mirror with the same content");
+    Ok((digests[0] != digests[1]).then_some(differ))
 }
 
 fn read(archive: &Utf8Path) -> anyhow::Result<Manifest> {

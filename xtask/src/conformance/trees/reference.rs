@@ -1,10 +1,12 @@
 //! mmdebstrap's side: a tree, what its own programs say of it, and the memory of both.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use kiln_model::digest::Hasher;
-use kiln_model::lock::{Lock, LockedClass};
+use kiln_model::lock::{Lock, LockedClass, LockedDistribution};
 use serde::{Deserialize, Serialize};
 
 use super::examine::{Answer, Unpacked};
@@ -23,17 +25,34 @@ pub(super) struct Reference {
 
 /// mmdebstrap and all it needs.
 pub(super) struct Peer<'a> {
-    pub(super) workshop: &'a Workshop,
-    pub(super) lock: &'a Lock,
+    workshop: &'a Workshop,
+    lock: &'a Lock,
     pub(super) mmdebstrap: Mmdebstrap,
     /// Where trees are made.
     pub(super) directory: &'a Utf8Path,
+    /// By distribution.
+    stanzas: BTreeMap<&'a str, Stanzas>,
 }
 
 /// Raised when what is remembered, or how it is made, changes.
 const REVISION: u32 = 1;
 
-impl Peer<'_> {
+impl<'a> Peer<'a> {
+    /// Reads the indexes of all distributions of a lock.
+    pub(super) fn new(
+        workshop: &'a Workshop,
+        lock: &'a Lock,
+        mmdebstrap: Mmdebstrap,
+        directory: &'a Utf8Path,
+    ) -> anyhow::Result<Self> {
+        let used = lock.classes.values().map(|class| class.distribution.as_str());
+        let used: BTreeMap<&str, &LockedDistribution> =
+            used.filter_map(|name| Some((name, lock.distributions.get(name)?))).collect();
+        let stanzas = used.into_iter().map(|(name, distribution)| Ok((name, Stanzas::load(workshop, distribution)?)));
+        let stanzas = stanzas.collect::<anyhow::Result<_>>()?;
+        Ok(Self { workshop, lock, mmdebstrap, directory, stanzas })
+    }
+
     /// So many trees of one set, made one after the other.
     pub(super) fn references(&self, suite: &str, set: &Set, count: usize) -> anyhow::Result<Vec<Reference>> {
         (1..=count).map(|number| self.reference(suite, set, number)).collect()
@@ -86,12 +105,12 @@ impl Peer<'_> {
         work: impl FnOnce(&Utf8Path) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let locked = self.locked(class)?;
-        let distribution = self.lock.distributions.get(&locked.distribution).context("find the distribution")?;
+        let stanzas = self.stanzas.get(locked.distribution.as_str()).context("find the distribution")?;
         let directory = self.workshop.directory().join("repository");
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }
-        Stanzas::load(self.workshop, distribution)?.write(self.workshop.store(), self.lock, class, &directory)?;
+        stanzas.write(self.workshop.store(), self.lock, class, &directory)?;
         let result = work(&directory);
         fs::remove_dir_all(&directory)?;
         result

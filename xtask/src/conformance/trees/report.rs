@@ -14,6 +14,8 @@ use super::rules::{RULES, Rule};
 pub(super) struct Report {
     mmdebstrap: String,
     pub(super) cases: Vec<Case>,
+    /// What is wrong besides.
+    pub(super) complaints: Vec<String>,
     /// Rules that allowed nothing.
     unused: Vec<String>,
 }
@@ -36,7 +38,7 @@ pub(super) struct Case {
 
 impl Report {
     pub(super) fn new(mmdebstrap: &str) -> Self {
-        Self { mmdebstrap: mmdebstrap.to_owned(), cases: Vec::new(), unused: Vec::new() }
+        Self { mmdebstrap: mmdebstrap.to_owned(), cases: Vec::new(), complaints: Vec::new(), unused: Vec::new() }
     }
 
     /// To be called when all sets were compared.
@@ -48,7 +50,7 @@ impl Report {
 
     pub(super) fn failures(&self) -> usize {
         let of_case = |case: &Case| case.wrong.len() + case.unstable.len() + case.complaints.len();
-        self.cases.iter().map(of_case).sum::<usize>() + self.unused.len()
+        self.cases.iter().map(of_case).sum::<usize>() + self.complaints.len() + self.unused.len()
     }
 }
 
@@ -107,6 +109,7 @@ impl fmt::Display for Report {
         let wrong: usize = self.cases.iter().map(|case| case.wrong.len()).sum();
         let count = self.cases.len();
         write!(f, "{count} trees, {files} files, {wrong} differences from mmdebstrap {} not allowed", self.mmdebstrap)?;
+        self.complaints.iter().try_for_each(|complaint| write!(f, "\n{complaint}"))?;
         self.unused.iter().try_for_each(|rule| write!(f, "\nno difference needs the rule for {rule}"))
     }
 }
