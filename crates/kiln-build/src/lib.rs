@@ -19,7 +19,7 @@ mod ids;
 mod index;
 pub mod lock;
 mod mirror;
-mod normalise;
+pub mod normalise;
 mod pin;
 mod problem;
 mod release;

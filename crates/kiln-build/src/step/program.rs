@@ -23,7 +23,7 @@ use super::clue::Clue;
 use super::repository::{self, Repository};
 use super::{Doing as _, FACTORY, Problem, ansible, puppet, sources};
 use crate::ids::Imposed;
-use crate::normalise;
+use crate::normalise::{Before, Maker};
 use crate::stage::StepWork;
 use crate::workplace::{StageError, Workplace};
 
@@ -111,13 +111,15 @@ fn carry_out(
 ) -> Result<(), Problem> {
     prepare(inside, place, work, repository)?;
     let program = program(work)?;
+    let tree = inside.tree();
+    let before = Before::read(tree.as_std_path(), Maker::Step).doing(|| "look at the tree".to_owned())?;
     let policy = Policy::begin()?;
     let imposed = Imposed::begin(inside, place.ids).doing(|| "impose the lock's ids".to_owned())?;
     let ending = inside.run(&program.command).map_err(not_started);
     imposed.end().doing(|| "end imposing ids".to_owned())?;
     policy.end()?;
     Repository::settle()?;
-    normalise::clean(inside.tree().as_std_path(), place.epoch).doing(|| "clean the tree after the step".to_owned())?;
+    before.clean(tree.as_std_path(), place.epoch).doing(|| "clean the tree after the step".to_owned())?;
     match ending? {
         Ending::Code(code) if code == 0 || program.successes.contains(&code) => Ok(()),
         ending => Err(Problem::Program { program: program.name, ending }),

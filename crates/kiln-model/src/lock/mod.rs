@@ -6,6 +6,7 @@
 //!
 //! Where a file comes from is an [`Origin`]; which mirror serves it is never in the lock.
 
+mod ids;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
