@@ -14,6 +14,8 @@ pub mod export;
 pub mod factory;
 pub mod fetch;
 pub mod gc;
+#[cfg(test)]
+mod ground;
 mod host;
 mod ids;
 mod index;

@@ -306,3 +306,152 @@ fn finished(mut change: Change, digest: Option<Sha256>) -> Change {
     }
     change
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    use camino::Utf8PathBuf;
+    use kiln_disk::Tree;
+    use kiln_sandbox::Upper;
+    use rustix::fs::{FileType, Mode, XattrFlags, lsetxattr, mknodat};
+
+    use super::*;
+    use crate::ground::{EPOCH, Ground, for_each_identity};
+
+    /// `cap_net_raw=ep`, version 2.
+    const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    fn below(root: &Utf8Path) {
+        fs::create_dir_all(root.join("d/e")).unwrap();
+        fs::write(root.join("d/a"), "a").unwrap();
+        fs::write(root.join("f"), "f").unwrap();
+        fs::hard_link(root.join("f"), root.join("g")).unwrap();
+        fs::hard_link(root.join("f"), root.join("h")).unwrap();
+        fs::create_dir(root.join("to-file")).unwrap();
+        fs::write(root.join("to-file/x"), "x").unwrap();
+        fs::write(root.join("to-directory"), "x").unwrap();
+    }
+
+    fn above(root: &Utf8Path) {
+        fs::remove_dir_all(root.join("d")).unwrap();
+        fs::create_dir(root.join("d")).unwrap();
+        fs::write(root.join("d/new"), "new").unwrap();
+        fs::remove_file(root.join("f")).unwrap();
+        fs::remove_dir_all(root.join("to-file")).unwrap();
+        fs::write(root.join("to-file"), "").unwrap();
+        fs::remove_file(root.join("to-directory")).unwrap();
+        fs::create_dir(root.join("to-directory")).unwrap();
+        fs::write(root.join("owned"), "owned").unwrap();
+        chown(root.join("owned"), Some(33), Some(65_534)).unwrap();
+        fs::set_permissions(root.join("owned"), std::fs::Permissions::from_mode(0o4750)).unwrap();
+        fs::hard_link(root.join("owned"), root.join("Owned")).unwrap();
+        symlink("to nowhere", root.join("link")).unwrap();
+        mknodat(CWD, root.join("pipe").as_str(), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        mknodat(CWD, root.join("socket").as_str(), FileType::Socket, Mode::from_raw_mode(0o600), 0).unwrap();
+        fs::write(root.join("ping"), "ping").unwrap();
+        lsetxattr(root.join("ping").as_str(), FILE_CAPABILITY, &NET_RAW, XattrFlags::empty()).unwrap();
+        lsetxattr(root.join("ping").as_str(), "user.mine", b"my own", XattrFlags::empty()).unwrap();
+        let old = Timespec { tv_sec: 1000, tv_nsec: 5 };
+        let times = Timestamps { last_access: old, last_modification: old };
+        utimensat(CWD, root.join("ping").as_str(), &times, AtFlags::empty()).unwrap();
+    }
+
+    fn values(ground: &Ground) -> (Layer, Layer, Utf8PathBuf) {
+        let one = ground.layer("below", &[], below);
+        let first = Layer::parse(&String::from_utf8(one.manifest().unwrap().unwrap()).unwrap()).unwrap();
+        let directory = ground.path.join("above");
+        (first, ground.write(&[one], directory.clone(), above), directory)
+    }
+
+    #[test]
+    fn a_layer_is_as_the_tree_has_it_whoever_wrote_it() {
+        for_each_identity(|ground| {
+            let (_, layer, _) = values(ground);
+            let text = layer.to_text().replace(&Sha256::of(b"").to_string(), "EMPTY");
+            let short =
+                |line: &str| line.split(' ').map(|part| part.get(..40).unwrap_or(part)).collect::<Vec<_>>().join(" ");
+            let lines: Vec<String> = text.lines().map(short).collect();
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(lines.join("\n"), @r"
+                kiln layer 1
+                d 755 0 0 1700000000 /
+                f 4750 33 65534 1700000000 /Owned 5 f5e6d024c05c9cc2746a3e127408b91a8b7a7f2a
+                o 755 0 0 1700000000 /d
+                f 644 0 0 1700000000 /d/new 3 11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd
+                - /f
+                l 777 0 0 1700000000 /link to\x20nowhere
+                h /owned /Owned
+                f 644 0 0 1000 /ping 4 758d61f26a44448384e5c4468a0dcb7a2abe4560 security.capability=01000002002000000000 user.mine=6d79206f776e
+                p 600 0 0 1700000000 /pipe
+                s 600 0 0 1700000000 /socket
+                o 755 0 0 1700000000 /to-directory
+                f 644 0 0 1700000000 /to-file 0 EMPTY
+                ");
+            }
+        });
+    }
+
+    #[test]
+    fn times_are_changed_on_the_disk_too() {
+        for_each_identity(|ground| {
+            let (_, layer, directory) = values(ground);
+            let times = |path: &[u8]| {
+                let path = directory.as_std_path().join(std::ffi::OsStr::from_bytes(path));
+                let metadata = fs::symlink_metadata(path).unwrap();
+                (metadata.mtime(), metadata.mtime_nsec())
+            };
+            let nodes: Vec<PathBytes> =
+                layer.changes.keys().filter(|path| layer.node(path).is_some()).cloned().collect();
+            let expected: Vec<_> = nodes.iter().map(|path| (layer.node(path).unwrap().modified, 0)).collect();
+            let found = ground.identity.act(|| nodes.iter().map(|path| times(path)).collect::<Vec<_>>()).unwrap();
+            assert_eq!(found, expected);
+            assert!(expected.contains(&(1000, 0)) && expected.contains(&(EPOCH, 0)));
+            let again = finish(&directory, EPOCH, ground.identity, 1).unwrap();
+            assert_eq!(again, layer, "with one thread");
+        });
+    }
+
+    /// The kernel is the judge: what it shows of the layers is the tree.
+    #[test]
+    fn the_tree_is_what_the_kernel_shows() {
+        for_each_identity(|ground| {
+            let mut layers = vec![ground.layer("one", &[], below)];
+            layers.push(ground.layer("two", &layers, above));
+            layers.push(ground.layer("three", &layers, |root| {
+                // Of two names one gets a life of its own.
+                fs::write(root.join("g"), "other").unwrap();
+                fs::remove_dir_all(root.join("d")).unwrap();
+                fs::create_dir(root.join("d")).unwrap();
+                fs::remove_dir(root.join("to-directory")).unwrap();
+                chown(root.join("d"), Some(1), Some(1)).unwrap();
+            }));
+            layers.push(ground.layer("four", &layers, |root| {
+                fs::create_dir(root.join("to-directory")).unwrap();
+                fs::write(root.join("to-directory/x"), "x").unwrap();
+            }));
+            let shown = ground.call(&layers, Upper::Discard, |root| {
+                scan(root.join(".").as_std_path(), EPOCH, 2)
+                    .map(|layer| layer.to_text())
+                    .map_err(|problem| problem.message)
+            });
+            let shown = Tree::of([&Layer::parse(&shown.unwrap()).unwrap()]);
+            let tree = crate::tree::ClassTree::read(&layers, EPOCH).unwrap();
+            assert_eq!(tree.tree().to_text(), shown.to_text());
+        });
+    }
+
+    #[test]
+    fn ids_that_no_image_has_are_refused() {
+        if !rustix::process::geteuid().is_root() {
+            kiln_testkit::cannot_test("only root may give a file to any id");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(directory.path().to_owned()).unwrap();
+        fs::write(path.join("file"), "").unwrap();
+        chown(path.join("file"), Some(65_536), Some(0)).unwrap();
+        let error = finish(&path, EPOCH, Identity::Root, 1).unwrap_err();
+        assert_eq!(error.to_string(), format!("{path}/file belongs to 65536:0: an image's ids end at 65535"));
+    }
+}

@@ -1,7 +1,4 @@
 //! The tree of a class: its layers in the store, as one value, and the bytes of its files.
-//!
-//! Only [`facts`] is asked on every build; what it says is kept under the topmost layer's name, so that nothing is read
-//! when nothing changed.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,23 +9,7 @@ use fs_err as fs;
 use kiln_disk::tar::Content;
 use kiln_disk::{Layer, LayerError, Tree};
 use kiln_model::digest::Sha256;
-use kiln_store::{LayerUse, Store, StoreError};
-use serde::{Deserialize, Serialize};
-
-/// The kind of derived value that keeps facts; raised with their form.
-const FACTS: &str = "tree-facts-1";
-
-/// What a tree is, in a few words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TreeFacts {
-    /// The digest of everything that is seen in it: [`Tree::digest`].
-    pub digest: Sha256,
-    /// How many paths it has.
-    pub files: u64,
-    /// Bytes of content of its files together.
-    pub size_bytes: u64,
-}
+use kiln_store::LayerUse;
 
 /// A tree and the layers that it is made of. They stay in the store while this value lives.
 #[derive(Debug)]
@@ -66,29 +47,6 @@ pub enum TreeError {
         #[source]
         source: io::Error,
     },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What the tree of these layers is, from bottom to top, with no time of modification after `epoch`.
-///
-/// # Errors
-/// If a layer's description cannot be read.
-pub fn facts(store: &Store, layers: &[Arc<LayerUse>], epoch: i64) -> Result<TreeFacts, TreeError> {
-    // A layer's name stands for all that are below it.
-    let top = layers.last().map(|layer| layer.name().to_string()).unwrap_or_default();
-    let key = Sha256::of(format!("tree {top} {epoch}").as_bytes());
-    let kept = store.derived(FACTS, &key).and_then(|json| serde_json::from_slice(&json).ok());
-    if let Some(facts) = kept {
-        return Ok(facts);
-    }
-    let facts = ClassTree::read(layers, epoch)?.facts();
-    // What cannot be kept is computed again.
-    if let Ok(json) = serde_json::to_vec(&facts) {
-        store.put_derived(FACTS, &key, &json)?;
-    }
-    Ok(facts)
 }
 
 impl ClassTree {
@@ -120,13 +78,6 @@ impl ClassTree {
         self.epoch
     }
 
-    /// What it is, in a few words.
-    #[must_use]
-    pub fn facts(&self) -> TreeFacts {
-        let Self { tree, .. } = self;
-        TreeFacts { digest: tree.digest(), files: tree.len() as u64, size_bytes: tree.size_bytes() }
-    }
-
     /// Opens the content of a file. To be called by root of the identity that built the layers, in
     /// [`kiln_sandbox::Identity::act`] or [`stream`](kiln_sandbox::Identity::stream): a user's files are their owners' alone.
     ///
@@ -155,7 +106,6 @@ impl TreeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { .. } => Some("kiln gc removes it, and kiln build makes it again".to_owned()),
-            Self::Store(error) => error.hint(),
             Self::Read { .. } => None,
         }
     }

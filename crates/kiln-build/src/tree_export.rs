@@ -12,14 +12,17 @@
 mod aside;
 mod directory;
 mod oci;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
 use kiln_disk::tar::{self, TarError};
 use kiln_model::digest::Sha256;
 use kiln_sandbox::layer::remove_tree;
-use kiln_sandbox::{Identity, IdentityError, SandboxError};
+use kiln_sandbox::{Identity, SandboxError};
 
 use crate::problem::Problem;
 use crate::tree::ClassTree;
@@ -45,6 +48,8 @@ pub struct TreeExport<'a> {
     pub architecture: &'a str,
     /// The tree.
     pub tree: &'a ClassTree,
+    /// Who built its layers.
+    pub identity: Identity,
     /// What is made of it.
     pub format: TreeFormat,
     /// Whether what is there may be replaced.
@@ -108,9 +113,6 @@ pub enum TreeExportError {
         /// What and why.
         message: String,
     },
-    /// The calling user cannot read its own layers.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
     /// The layers could not be read as their owner.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -123,7 +125,6 @@ impl TreeExportError {
         match self {
             Self::Exists { .. } => Some("--force replaces it".to_owned()),
             Self::NotReplaced { .. } => Some("choose another --output, or remove it yourself".to_owned()),
-            Self::Identity(error) => error.hint(),
             Self::Sandbox(error) => error.hint(),
             Self::Write { .. } | Self::Stream(_) | Self::Io { .. } | Self::Refused { .. } => None,
         }
@@ -154,13 +155,12 @@ impl TreeExport<'_> {
     /// # Errors
     /// If there is something already that may not be replaced, or something cannot be read or written.
     pub fn write_to(&self, path: &Utf8Path) -> Result<TreeExported, TreeExportError> {
-        let identity = Identity::of_caller()?;
         aside::check(path, self.force)?;
         match self.format {
-            TreeFormat::Tar => self.write_archive(path, identity),
-            TreeFormat::Oci if path.extension() == Some("tar") => self.write_image_archive(path, identity),
-            TreeFormat::Oci => self.write_image(path, identity),
-            TreeFormat::Directory => self.write_directory(path, identity),
+            TreeFormat::Tar => self.write_archive(path),
+            TreeFormat::Oci if path.extension() == Some("tar") => self.write_image_archive(path),
+            TreeFormat::Oci => self.write_image(path),
+            TreeFormat::Directory => self.write_directory(path),
         }
     }
 
@@ -169,55 +169,57 @@ impl TreeExport<'_> {
     /// # Errors
     /// If something cannot be read or written.
     pub fn stream_to(&self, out: &mut (dyn Write + Send)) -> Result<TreeExported, TreeExportError> {
-        self.stream(Identity::of_caller()?, out)
-    }
-
-    fn stream(&self, identity: Identity, out: &mut (dyn Write + Send)) -> Result<TreeExported, TreeExportError> {
         let write = |out: &mut dyn Write| {
             let out = io::BufWriter::with_capacity(BUFFER_BYTES, out);
             tar::write(self.tree.tree(), |content| self.tree.open(content), out).map_err(|error| tar_problem(&error))
         };
         let mut out = Hashing::new(out);
-        let (written, copied) = identity.stream(write, |mut pipe| copy(&mut pipe, &mut out))?;
+        let (written, copied) = self.identity.stream(write, |mut pipe| copy(&mut pipe, &mut out))?;
         // A reader that fails is why the writer does.
         copied.map_err(TreeExportError::Stream)?;
         written?;
         Ok(TreeExported { size_bytes: out.size_bytes, digest: Some(out.finish().0), remove_with: None })
     }
 
-    fn write_archive(&self, path: &Utf8Path, identity: Identity) -> Result<TreeExported, TreeExportError> {
+    fn write_archive(&self, path: &Utf8Path) -> Result<TreeExported, TreeExportError> {
         let aside = Aside::new(path, Kind::File)?;
         let mut file = aside.create(aside.path())?;
-        let exported = self.stream(identity, &mut file)?;
+        let exported = self.stream_to(&mut file)?;
         aside.sync(&file)?;
-        aside.publish(self.force, |old| remove_tree(old, identity))?;
+        aside.publish(self.force, |old| self.remove(old))?;
         Ok(exported)
     }
 
-    fn write_image(&self, path: &Utf8Path, identity: Identity) -> Result<TreeExported, TreeExportError> {
+    fn write_image(&self, path: &Utf8Path) -> Result<TreeExported, TreeExportError> {
         let aside = Aside::new(path, Kind::Directory)?;
-        let image = oci::write(self, identity, &aside)?;
-        aside.publish(self.force, |old| remove_tree(old, identity))?;
+        let image = oci::write(self, &aside)?;
+        aside.publish(self.force, |old| self.remove(old))?;
         Ok(TreeExported { size_bytes: image.size_bytes, digest: Some(image.manifest), remove_with: None })
     }
 
-    fn write_image_archive(&self, path: &Utf8Path, identity: Identity) -> Result<TreeExported, TreeExportError> {
+    fn write_image_archive(&self, path: &Utf8Path) -> Result<TreeExported, TreeExportError> {
         let layout = Aside::new(path, Kind::Directory)?;
-        let image = oci::write(self, identity, &layout)?;
+        let image = oci::write(self, &layout)?;
         let aside = Aside::new(path, Kind::File)?;
         let mut file = aside.create(aside.path())?;
         let size_bytes = oci::write_archive(&image, &layout, self.tree.epoch(), &mut file)?;
         aside.sync(&file)?;
-        aside.publish(self.force, |old| remove_tree(old, identity))?;
+        aside.publish(self.force, |old| self.remove(old))?;
         Ok(TreeExported { size_bytes, digest: Some(image.manifest), remove_with: None })
     }
 
-    fn write_directory(&self, path: &Utf8Path, identity: Identity) -> Result<TreeExported, TreeExportError> {
-        let old = identity.act(|| directory::write(self.tree, path, self.force))??;
+    /// Removes an earlier export, whoever owns what is in it.
+    fn remove(&self, old: &Utf8Path) -> Result<(), SandboxError> {
+        let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
+        removed.or_else(|_| remove_tree(old, self.identity))
+    }
+
+    fn write_directory(&self, path: &Utf8Path) -> Result<TreeExported, TreeExportError> {
+        let old = self.identity.act(|| directory::write(self.tree, path, self.force))??;
         if let Some(old) = old {
-            remove_tree(&old, identity)?;
+            self.remove(&old)?;
         }
-        let remove_with = match identity {
+        let remove_with = match self.identity {
             Identity::Root => None,
             Identity::User(_) => Some(format!(
                 "unshare --map-auto --map-root-user rm -r --one-file-system {}",

@@ -15,7 +15,6 @@ use jiff::Timestamp;
 use kiln_disk::tar::{self, Content};
 use kiln_disk::{Change, Layer, Node, NodeKind, Tree};
 use kiln_model::digest::Sha256;
-use kiln_sandbox::Identity;
 use serde::Serialize;
 
 use super::aside::Aside;
@@ -121,9 +120,9 @@ struct History {
 }
 
 /// Writes the image into the directory.
-pub(super) fn write(export: &TreeExport<'_>, identity: Identity, aside: &Aside) -> Result<Image, TreeExportError> {
+pub(super) fn write(export: &TreeExport<'_>, aside: &Aside) -> Result<Image, TreeExportError> {
     fs::create_dir_all(aside.path().join(BLOBS)).map_err(aside.failed())?;
-    let blobs = layers(export, identity, aside)?;
+    let blobs = layers(export, aside)?;
     let mut files = Files { aside, files: BTreeMap::new() };
     for blob in &blobs {
         let Descriptor { digest, size, .. } = &blob.descriptor;
@@ -204,7 +203,7 @@ fn json(document: &impl Serialize) -> Result<Vec<u8>, TreeExportError> {
 }
 
 /// All layers, several at a time.
-fn layers(export: &TreeExport<'_>, identity: Identity, aside: &Aside) -> Result<Vec<Blob>, TreeExportError> {
+fn layers(export: &TreeExport<'_>, aside: &Aside) -> Result<Vec<Blob>, TreeExportError> {
     let count = export.tree.layers().len();
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<(usize, Blob)>, TreeExportError> {
@@ -212,7 +211,7 @@ fn layers(export: &TreeExport<'_>, identity: Identity, aside: &Aside) -> Result<
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some((_, layer)) = export.tree.layers().nth(number) else { return Ok(blobs) };
-            blobs.push((number, write_layer(export, identity, aside, number, layer)?));
+            blobs.push((number, write_layer(export, aside, number, layer)?));
         }
     };
     let parts: Vec<_> = std::thread::scope(|scope| {
@@ -230,13 +229,7 @@ fn layers(export: &TreeExport<'_>, identity: Identity, aside: &Aside) -> Result<
     Ok(blobs.into_iter().map(|(_, blob)| blob).collect())
 }
 
-fn write_layer(
-    export: &TreeExport<'_>,
-    identity: Identity,
-    aside: &Aside,
-    number: usize,
-    layer: &Layer,
-) -> Result<Blob, TreeExportError> {
+fn write_layer(export: &TreeExport<'_>, aside: &Aside, number: usize, layer: &Layer) -> Result<Blob, TreeExportError> {
     let tree = export.tree;
     let directory = aside.path().join(BLOBS);
     let path = directory.join(format!("layer-{number}"));
@@ -249,7 +242,7 @@ fn write_layer(
         let open = |content: Content<'_>| tree.open(Content { layer: number, ..content });
         tar::write_layer(layer, tree.epoch(), open, out).map_err(|error| tar_problem(&error))
     };
-    let (written, copied) = identity.stream(write, |mut pipe| copy(&mut pipe, &mut archive))?;
+    let (written, copied) = export.identity.stream(write, |mut pipe| copy(&mut pipe, &mut archive))?;
     copied.map_err(aside.failed())?;
     written?;
     let (difference, compressor) = archive.finish();
