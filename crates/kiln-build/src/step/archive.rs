@@ -234,3 +234,212 @@ impl Unpacking {
         at.into_iter().collect::<PathBuf>().starts_with(&self.to)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use fs_err as fs;
+
+    use super::*;
+    use crate::step::ground::{Ground, for_each_identity};
+
+    /// One entry: kind, name, mode, content or target.
+    type Entry<'a> = (EntryType, &'a str, u32, &'a str);
+
+    /// A tar archive; names are written as they are, however wrong they may be.
+    fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (kind, name, mode, text) in entries {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(*kind);
+            header.set_mode(*mode);
+            header.set_uid(1234);
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            let is_link = matches!(kind, EntryType::Symlink | EntryType::Link);
+            let content = if is_link { "" } else { text };
+            if is_link {
+                header.as_old_mut().linkname[..text.len()].copy_from_slice(text.as_bytes());
+            }
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            archive.append(&header, content.as_bytes()).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    const ENTRIES: [Entry<'_>; 6] = [
+        (EntryType::XGlobalHeader, "pax_global_header", 0o644, "27 comment=abcdefabcdefabc\n"),
+        (EntryType::Directory, "./app/", 0o2777, ""),
+        (EntryType::Regular, "./app/run", 0o6777, "run"),
+        (EntryType::Regular, "app/share/notes", 0o600, "notes"),
+        (EntryType::Symlink, "app/share/up", 0o777, "../run"),
+        (EntryType::Link, "app/again", 0o644, "app/run"),
+    ];
+
+    const UNPACKED: [&str; 7] = [
+        "opt 755 0:0 /",
+        "opt/app 755 0:0 /",
+        "opt/app/again 755 0:0 \"run\"",
+        "opt/app/run 755 0:0 \"run\"",
+        "opt/app/share 755 0:0 /",
+        "opt/app/share/notes 600 0:0 \"notes\"",
+        "opt/app/share/up 0:0 -> ../run",
+    ];
+
+    fn unpack_step(to: &str, more: &str) -> String {
+        format!("download = \"https://mirror.example/app\"\nunpack = true\nto = \"{to}\"\n{more}")
+    }
+
+    fn check(bytes: &[u8], step: &str, expected: &[&str]) {
+        for_each_identity(|ground| {
+            ground.step_with(step, bytes).unwrap();
+            assert_eq!(ground.changes(), expected, "{:?}", ground.identity);
+        });
+    }
+
+    fn zip_of_app() -> Vec<u8> {
+        let mut archive = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        let options = |mode| zip::write::SimpleFileOptions::default().unix_permissions(mode);
+        archive.add_directory("app/", options(0o777)).unwrap();
+        archive.start_file("app/run", options(0o755)).unwrap();
+        archive.write_all(b"run").unwrap();
+        archive
+            .start_file("app/share/notes", options(0o600).compression_method(zip::CompressionMethod::Stored))
+            .unwrap();
+        archive.write_all(b"notes").unwrap();
+        archive.add_symlink("app/share/up", "../run", options(0o777)).unwrap();
+        archive.finish().unwrap().into_inner()
+    }
+
+    #[test]
+    fn every_packing_is_recognised_by_its_first_bytes() {
+        let plain = tar_of(&ENTRIES);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&plain).unwrap();
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(&plain).unwrap();
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&plain).unwrap();
+        let zstd = zstd::encode_all(plain.as_slice(), 1).unwrap();
+        for bytes in [plain, gzip.finish().unwrap(), bzip2.finish().unwrap(), xz.finish().unwrap(), zstd] {
+            check(&bytes, &unpack_step("/opt", ""), &UNPACKED);
+        }
+        let without_hard_link = UNPACKED.iter().copied().filter(|line| !line.contains("again")).collect::<Vec<_>>();
+        check(&zip_of_app(), &unpack_step("/opt/", ""), &without_hard_link);
+    }
+
+    #[test]
+    fn leading_parts_can_be_left_out_and_modes_set() {
+        let bytes = tar_of(&ENTRIES);
+        let step = unpack_step("/srv/www", "strip = 1\nowner = \"www-data\"\nmode = \"0640\"");
+        let expected = [
+            "srv 755 0:0 /",
+            "srv/www 750 33:0 /",
+            "srv/www/again 640 33:0 \"run\"",
+            "srv/www/run 640 33:0 \"run\"",
+            "srv/www/share 750 33:0 /",
+            "srv/www/share/notes 640 33:0 \"notes\"",
+            "srv/www/share/up 33:0 -> ../run",
+        ];
+        check(&bytes, &step, &expected);
+        for_each_identity(|ground| {
+            let error = ground.step_with(&unpack_step("/opt", "strip = 5"), &bytes).unwrap_err();
+            assert_eq!(error, "https://mirror.example/app holds nothing below 5 leading parts of its names");
+        });
+    }
+
+    /// The archive is refused for this reason, and outside of the target nothing has changed.
+    fn check_refused(entries: &[Entry<'_>], expected: &str) {
+        for_each_identity(|ground| {
+            ground.layer("more", |root| {
+                fs::create_dir_all(root.join("opt/app")).unwrap();
+                fs::os::unix::fs::symlink("../../srv", root.join("opt/app/out")).unwrap();
+            });
+            let error = ground.step_with(&unpack_step("/opt/app", ""), &tar_of(entries)).unwrap_err();
+            assert!(error.contains(expected), "{error}\n{expected}");
+            let changes = ground.changes();
+            assert!(changes.iter().all(|line| line.starts_with("opt")), "{changes:?}");
+        });
+    }
+
+    #[test]
+    fn nothing_leaves_the_target() {
+        let file = EntryType::Regular;
+        let refused = |entry: Entry<'_>, expected: &str| check_refused(&[entry], expected);
+        refused((file, "../evil", 0o644, ""), "../evil in it goes up / leave `unpack` out");
+        refused((file, "a/../../evil", 0o644, ""), "goes up");
+        refused((file, "/srv/evil", 0o644, ""), "/srv/evil in it is an absolute path");
+        refused((file, "out/evil", 0o644, ""), "/opt/app/out leads out of /opt/app by a link");
+        refused((EntryType::Directory, "out/evil/", 0o755, ""), "leads out of /opt/app by a link");
+        refused((EntryType::Symlink, "link", 0o777, "../../srv"), "link in it is a link that leads out of /opt/app");
+        refused((EntryType::Symlink, "link", 0o777, "/etc/passwd"), "leads out of /opt/app");
+        refused((EntryType::Symlink, "a/link", 0o777, "../../x"), "leads out of /opt/app");
+        refused((EntryType::Link, "link", 0o644, "../../etc/passwd"), "goes up");
+        refused((EntryType::Link, "link", 0o644, "/etc/passwd"), "is an absolute path");
+        refused((EntryType::Char, "null", 0o666, ""), "null in it is a device");
+        refused((EntryType::Fifo, "pipe", 0o666, ""), "pipe in it is a named pipe");
+        // Links that are harmless one by one lead out together.
+        let chain = [
+            (EntryType::Directory, "a/b/", 0o755, ""),
+            (EntryType::Symlink, "short", 0o777, "a/b"),
+            (EntryType::Symlink, "short/up", 0o777, "../../.."),
+        ];
+        check_refused(&chain, "leads out of /opt/app");
+        let chain = [
+            (EntryType::Directory, "a/", 0o755, ""),
+            (EntryType::Symlink, "a/b", 0o777, ".."),
+            (EntryType::Symlink, "c", 0o777, "a/b/../x"),
+            (file, "c/evil", 0o644, ""),
+        ];
+        check_refused(&chain, "leads out of /opt/app by a link");
+    }
+
+    #[test]
+    fn links_that_stay_are_kept() {
+        let entries = [
+            (EntryType::Symlink, "current", 0o777, "/opt/app/releases/1"),
+            (EntryType::Symlink, "releases/latest", 0o777, "./1"),
+            (EntryType::Regular, "releases/1/x", 0o644, "x"),
+        ];
+        check(
+            &tar_of(&entries),
+            &unpack_step("/opt/app", ""),
+            &[
+                "opt 755 0:0 /",
+                "opt/app 755 0:0 /",
+                "opt/app/current 0:0 -> /opt/app/releases/1",
+                "opt/app/releases 755 0:0 /",
+                "opt/app/releases/1 755 0:0 /",
+                "opt/app/releases/1/x 644 0:0 \"x\"",
+                "opt/app/releases/latest 0:0 -> ./1",
+            ],
+        );
+        let over_the_tree =
+            [(EntryType::Regular, "bin/tool", 0o755, "x"), (EntryType::Symlink, "etc/tool", 0o777, "/usr/bin/tool")];
+        let expected = [
+            "etc 755 0:0 /",
+            "etc/tool 0:0 -> /usr/bin/tool",
+            "usr 755 0:0 /",
+            "usr/bin 755 0:0 /",
+            "usr/bin/tool 755 0:0 \"x\"",
+        ];
+        check(&tar_of(&over_the_tree), &unpack_step("/", ""), &expected);
+    }
+
+    #[test]
+    fn what_is_no_archive_is_said() {
+        let check = |ground: &mut Ground, bytes: &[u8], expected: &str| {
+            let error = ground.step_with(&unpack_step("/opt", ""), bytes).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        for_each_identity(|ground| {
+            check(ground, b"#!/bin/sh\n", "https://mirror.example/app is no archive that Kiln can unpack / tar is");
+            check(ground, b"", "is no archive");
+            let bytes = tar_of(&ENTRIES);
+            let cut = zstd::encode_all(bytes.as_slice(), 1).unwrap();
+            check(ground, &cut[..cut.len() / 2], "unpack https://mirror.example/app");
+            check(ground, &zip_of_app()[..100], "unpack https://mirror.example/app");
+        });
+    }
+}

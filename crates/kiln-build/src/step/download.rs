@@ -61,11 +61,12 @@ fn place_file(root: &Root, step: &PlaceDownload, sha256: &Sha256) -> Result<(), 
 fn unpack(root: &Root, step: &PlaceDownload) -> Result<(), Problem> {
     let to = step.target.to.as_std_path();
     let ownership = ownership(root, &step.target)?;
+    let mode = directory_mode(step.target.mode);
     if step.target.to != "/" {
-        root.spot(to)?.directory(ownership, directory_mode(step.target.mode))?;
+        root.spot(to)?.directory(ownership, mode)?;
     }
     let unpacking = Unpacking {
-        root: root.below(to)?,
+        root: root.below(to, (ownership, mode))?,
         to: step.target.to.clone(),
         strip: step.strip,
         ownership,
@@ -90,4 +91,65 @@ fn destination(step: &PlaceDownload) -> Result<Utf8PathBuf, Problem> {
         Problem::refused(format!("{} names no file", public_text(step.url.as_str())))
             .hint("write the file's name in `to`")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use fs_err as fs;
+
+    use super::*;
+    use crate::step::ground::for_each_identity;
+
+    const STEP: &str = "download = \"https://user:secret@mirror.example/get/app-3.1.bin?token=x\"";
+
+    #[test]
+    fn a_download_is_placed_under_its_name_or_another() {
+        for_each_identity(|ground| {
+            ground.step_with(&format!("{STEP}\nto = \"/opt/\""), b"bytes").unwrap();
+            assert_eq!(ground.changes(), ["opt 755 0:0 /", "opt/app-3.1.bin 644 0:0 \"bytes\""]);
+            let step = format!("{STEP}\nto = \"/usr/bin/app\"\nowner = \"www-data\"\nmode = \"4755\"");
+            ground.step_with(&step, b"bytes").unwrap();
+            assert_eq!(ground.changes()[2..], ["usr/bin/app 4755 33:0 \"bytes\""]);
+        });
+    }
+
+    #[test]
+    fn a_download_that_is_missing_or_damaged_is_named() {
+        for_each_identity(|ground| {
+            let mut work = ground.work(&format!("{STEP}\nto = \"/opt/\""), b"bytes");
+            let error = ground.carry_out(&work, b"other").unwrap_err();
+            assert!(matches!(error, StageError::Store(StoreError::Absent { .. })), "{error}");
+            let sha256 = Sha256::of(b"bytes");
+            let path = Store::open(&ground.path("store")).unwrap().path(&sha256);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "damaged").unwrap();
+            let error = ground.carry_out(&work, b"other").unwrap_err();
+            let shown = "https://***@mirror.example/get/app-3.1.bin?token=*** was damaged in the store; it is ";
+            assert!(error.to_string().starts_with(shown), "{error}");
+            work.download = None;
+            let error = ground.carry_out(&work, b"").unwrap_err();
+            assert_eq!(error.to_string(), "https://***@mirror.example/get/app-3.1.bin?token=*** is not in kiln.lock");
+        });
+    }
+
+    #[test]
+    fn an_archive_is_unpacked_below_the_target() {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(2);
+        header.set_mode(0o4777);
+        archive.append_data(&mut header, "app-3.1/bin/run", &b"hi"[..]).unwrap();
+        let bytes = archive.into_inner().unwrap();
+        for_each_identity(|ground| {
+            ground
+                .step_with(
+                    &format!("{STEP}\nto = \"/opt/app\"\nunpack = true\nstrip = 1\nowner = \"www-data\""),
+                    &bytes,
+                )
+                .unwrap();
+            let expected =
+                ["opt 755 0:0 /", "opt/app 755 33:0 /", "opt/app/bin 755 33:0 /", "opt/app/bin/run 755 33:0 \"hi\""];
+            assert_eq!(ground.changes(), expected, "{:?}", ground.identity);
+        });
+    }
 }

@@ -34,6 +34,8 @@ pub(super) struct Root {
     prefix: PathBuf,
     /// What happens to links that lead out: in the whole tree there is nothing outside; a directory is not left.
     beneath: ResolveFlags,
+    /// Owner and mode of directories that are made on the way.
+    parents: (Ownership, u32),
 }
 
 /// Who owns what is placed, as the tree's numbers.
@@ -65,14 +67,16 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open(path.join("").as_str(), flags, Mode::empty());
         let descriptor = descriptor.doing(|| "open the tree".to_owned())?;
-        Ok(Self { descriptor, prefix: PathBuf::from("/"), beneath: ResolveFlags::IN_ROOT })
+        let parents = (Ownership::ROOT, PARENT_MODE);
+        Ok(Self { descriptor, prefix: PathBuf::from("/"), beneath: ResolveFlags::IN_ROOT, parents })
     }
 
-    /// The directory `path` as a place that nothing leaves; it must be there.
-    pub(super) fn below(&self, path: &Path) -> Result<Self, Problem> {
+    /// The directory `path`, which must be there, as a place that nothing leaves. Directories that are made on the way have
+    /// this owner and mode.
+    pub(super) fn below(&self, path: &Path, parents: (Ownership, u32)) -> Result<Self, Problem> {
         let descriptor = self.directory(path)?;
         let beneath = if relative(path).as_os_str().is_empty() { ResolveFlags::IN_ROOT } else { ResolveFlags::BENEATH };
-        Ok(Self { descriptor, prefix: self.prefix.join(relative(path)), beneath })
+        Ok(Self { descriptor, prefix: self.prefix.join(relative(path)), beneath, parents })
     }
 
     /// Opens what is at `path`, following links inside the tree, also in the last place unless `flags` say otherwise.
@@ -103,7 +107,7 @@ impl Root {
         self.resolve(path, OFlags::PATH).is_ok()
     }
 
-    /// The directory at `path`; where it or a parent is missing it is made, as root's.
+    /// The directory at `path`; where it or a parent is missing it is made.
     pub(super) fn directory(&self, path: &Path) -> Result<OwnedFd, Problem> {
         match self.resolve(path, OFlags::PATH | OFlags::DIRECTORY) {
             Ok(descriptor) => return self.check_kept(descriptor, path),
@@ -112,7 +116,8 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Err(self.leads_out(path)),
             Err(error) => return Err(error).doing(|| format!("open {}", self.shown(path))),
         }
-        self.spot(path)?.directory(Ownership::ROOT, PARENT_MODE)?;
+        let (ownership, mode) = self.parents;
+        self.spot(path)?.directory(ownership, mode)?;
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY).doing(|| format!("open {}", self.shown(path)))
     }
 

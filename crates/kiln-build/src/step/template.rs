@@ -189,6 +189,7 @@ fn engine() -> Environment<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::ground::for_each_identity;
 
     fn render(text: &str) -> String {
         let values = [("GREETING", "hello"), ("HOSTS", "a,b"), ("EMPTY", "")];
@@ -257,5 +258,46 @@ mod tests {
         };
         assert_eq!(template.variables(), ["A", "B", "C"].map(str::to_owned).into());
         assert!(template.asks_for("B") && !template.asks_for("A"));
+    }
+
+    #[test]
+    fn a_template_is_rendered_into_the_tree() {
+        for_each_identity(|ground| {
+            ground.write("motd.j2", "{{ GREETING }}!\n");
+            let step = "template = \"motd.j2\"\nto = \"/etc/\"\nsample = { GREETING = \"hello\" }\ngroup = \"adm\"\nmode = \"0600\"";
+            ground.step(step).unwrap();
+            assert_eq!(ground.changes(), ["etc 755 0:0 /", "etc/motd 600 0:4 \"hello!\\n\""]);
+            ground.write("motd.j2", "{{ GREETING }}\n{{ NAME }}\n");
+            let error = ground.step(step).unwrap_err();
+            assert!(error.starts_with("motd.j2:2: `NAME` has no value: {{ NAME }} / "), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_template_for_boot_is_rehearsed_and_kept() {
+        for_each_identity(|ground| {
+            ground.write("motd.j2", "{{ GREETING }}{{ NAME | default('') }}\n");
+            ground
+                .step("template = \"motd.j2\"\nto = \"/etc/motd\"\nat = \"boot\"\nsample = { GREETING = \"hi\" }")
+                .unwrap();
+            assert_eq!(ground.read("etc/motd"), "hi\n");
+            let template = ground.read("usr/lib/kiln/boot/templates/etc/motd");
+            assert_eq!(template, "{{ GREETING }}{{ NAME | default('') }}\n");
+            let manifest: Manifest =
+                serde_json::from_str(&ground.read("usr/lib/kiln/boot/manifests/etc/motd.json")).unwrap();
+            let mut expected = Manifest::new("/etc/motd".into(), Sha256::of(template.as_bytes()));
+            (expected.variables, expected.optional) = (vec!["GREETING".to_owned()], vec!["NAME".to_owned()]);
+            expected.mode = "0644".to_owned();
+            assert_eq!(manifest, expected);
+            let changes = ground.changes();
+            let kept = changes.iter().filter(|line| line.starts_with("usr/lib/kiln/boot/") && !line.ends_with('/'));
+            assert!(kept.clone().count() == 2 && kept.clone().all(|line| line.contains(" 600 0:0 ")), "{changes:?}");
+            // What a later step places there is not to be overwritten on every start.
+            ground.write("motd", "static");
+            ground.step("copy = \"motd\"\nto = \"/etc/motd\"").unwrap();
+            let changes = ground.changes();
+            assert!(changes.contains(&"usr/lib/kiln/boot/manifests/etc/motd.json gone".to_owned()), "{changes:?}");
+            assert!(changes.contains(&"usr/lib/kiln/boot/templates/etc/motd gone".to_owned()), "{changes:?}");
+        });
     }
 }
