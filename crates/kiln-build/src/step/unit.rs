@@ -12,6 +12,7 @@ use kiln_sandbox::{Command, Ending, Inside};
 
 use super::root::Root;
 use super::{Doing as _, Problem, in_tree};
+use crate::normalise::{Before, Maker};
 use crate::workplace::{StageError, Workplace};
 
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
@@ -55,11 +56,14 @@ pub(super) fn run(place: &Workplace<'_>, verb: Verb, units: &[String]) -> Result
         }
         let known = known_units(root)?;
         units.iter().try_for_each(|unit| check_known(verb, unit, &known))?;
+        let tree = inside.tree();
+        let before = Before::read(tree.as_std_path(), Maker::Step).doing(|| "look at the tree".to_owned())?;
         systemctl(inside, verb, units)?;
-        match verb {
-            Verb::Enable => check_enabled(inside, units),
-            Verb::Disable | Verb::Mask => Ok(()),
+        if verb == Verb::Enable {
+            check_enabled(inside, units)?;
         }
+        // For init scripts systemctl runs programs of the distribution.
+        before.clean(tree.as_std_path(), place.epoch).doing(|| "clean the tree after systemctl".to_owned())
     })
 }
 
