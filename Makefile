@@ -21,12 +21,11 @@ help: ## Show this list
 build: need-cargo need-cc ## Build the release binary, target/release/kiln
 	$(CARGO) build --release --locked --package kiln --target-dir target
 
-up: build ## Build Kiln, lock examples/shop and show the result
+up: build ## Build Kiln, lock examples/shop and build its trees
 	cd $(SHOP) && $(KILN) lock
 	cd $(SHOP) && $(KILN) lock --check
-	@echo
-	@echo "$(SHOP)/kiln.lock begins:"
-	@head -n 24 $(SHOP)/kiln.lock
+	cd $(SHOP) && $(KILN) build --tree-only
+	cd $(SHOP) && $(KILN) why build web
 
 test: need-cargo need-cc ## Run every check and every test
 	@$(XTASK) ci

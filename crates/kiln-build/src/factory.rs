@@ -96,6 +96,16 @@ impl Factory {
         self.directory.join(relative)
     }
 
+    /// The factory's directory, absolute and without links: its name in the store.
+    ///
+    /// # Errors
+    /// If there is none, or its path is not text.
+    pub fn absolute(&self) -> Result<Utf8PathBuf, FactoryError> {
+        let path = fs_err::canonicalize(self.open_name()).map_err(io("find the factory"))?;
+        Utf8PathBuf::from_path_buf(path)
+            .map_err(|path| io("find the factory")(std::io::Error::other(format!("{} is not UTF-8", path.display()))))
+    }
+
     /// Reads and validates the spec.
     ///
     /// # Errors

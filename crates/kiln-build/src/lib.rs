@@ -9,6 +9,7 @@
 //!
 //! Architecture invariant: nothing here reads the clock or the environment; they come in with [`Environment`].
 
+pub mod build;
 pub mod change;
 pub mod export;
 pub mod factory;
@@ -26,12 +27,14 @@ mod pin;
 mod problem;
 mod release;
 mod scan;
+pub mod shell;
 pub mod stage;
 mod step;
 mod toolbox;
 mod tools;
 pub mod tree;
 pub mod tree_export;
+pub mod why_build;
 mod workplace;
 
 pub use host::{Environment, Host, Memory};

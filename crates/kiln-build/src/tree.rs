@@ -91,7 +91,7 @@ impl ClassTree {
 }
 
 /// What is in a layer.
-fn value(layer: &LayerUse) -> Result<Layer, TreeError> {
+pub(crate) fn value(layer: &LayerUse) -> Result<Layer, TreeError> {
     let facts = &layer.record().facts;
     let (class, label) = (|| facts.class.clone(), || facts.label.clone());
     let damaged = |source| TreeError::Damaged { layer: *layer.name(), class: class(), label: label(), source };

@@ -96,14 +96,19 @@ impl Workplace<'_> {
     pub(crate) fn sandbox(&self) -> Sandbox {
         let tree = Tree { lowers: self.lowers.clone(), upper: self.upper.clone() };
         let mut sandbox = Sandbox::new(tree, self.identity);
-        let variables = [
-            ("DEBIAN_FRONTEND", "noninteractive"),
-            ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
-            ("INITRD", "No"),
-            ("SYSTEMD_OFFLINE", "1"),
-        ];
-        sandbox.environment.extend(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        sandbox.environment.insert("SOURCE_DATE_EPOCH".to_owned(), self.epoch.to_string());
+        sandbox.environment.extend(environment(self.epoch));
         sandbox
     }
+}
+
+/// What every program of a build finds in its environment besides the sandbox's.
+pub(crate) fn environment(epoch: i64) -> impl Iterator<Item = (String, String)> {
+    let variables = [
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
+        ("INITRD", "No"),
+        ("SYSTEMD_OFFLINE", "1"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    variables.into_iter().chain([("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string())])
 }

@@ -138,6 +138,13 @@ pub enum Event {
         /// From its start to its end.
         took_ms: u64,
     },
+    /// A stage failed; why is told at the end.
+    StageFailed {
+        /// The class it belongs to.
+        class: String,
+        /// What it is.
+        stage: String,
+    },
     /// Another process holds what this one needs.
     Waiting {
         /// What for, and who has it where known.

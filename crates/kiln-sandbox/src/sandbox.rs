@@ -173,6 +173,17 @@ fn killed(signal: Option<i32>) -> String {
 }
 
 impl SandboxError {
+    /// What was written before.
+    #[must_use]
+    pub fn last_lines(&self) -> &[String] {
+        match self {
+            Self::Inside { last_lines, .. } | Self::Panicked { last_lines, .. } | Self::Died { last_lines, .. } => {
+                last_lines
+            }
+            _ => &[],
+        }
+    }
+
     /// The command that mends it, or what to look at.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -18,15 +18,17 @@ pub(crate) struct Args {
 const AFTER_HELP: &str = "\
 Exit codes:
   0   done
-  1   the answer is no: --check found that the lock does not fit
+  1   the answer is no: --check found that the lock does not fit, a step or script of a build failed
   2   the command line, the spec or the lock is wrong
   3   the environment refuses: network, permission, disk
   70  a bug in Kiln
+  130 interrupted
 
 Environment:
   KILN_MIRROR        mirrors, separated by blanks, tried before the host's apt sources
   KILN_HTTP_TIMEOUT  how long a server may say nothing (30s)
   KILN_HTTP_RETRIES  how often a request that failed is made again (4)
+  CI                 if set, kiln build is --locked
   XDG_CACHE_HOME     the store is in kiln/ there (~/.cache)
   http_proxy, https_proxy, all_proxy, no_proxy";
 
@@ -56,6 +58,9 @@ pub(crate) enum Verb {
     Init(command::init::InitArgs),
     Lock(command::lock::LockArgs),
     Fetch(command::fetch::FetchArgs),
+    Build(command::build::BuildArgs),
+    Why(command::why::WhyArgs),
+    Shell(command::shell::ShellArgs),
     Doctor(command::doctor::DoctorArgs),
     /// Print the JSON schema of kiln.toml, for editors.
     Schema,

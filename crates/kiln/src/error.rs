@@ -5,10 +5,12 @@
 
 use std::fmt::Write as _;
 
+use kiln_build::build::BuildError;
 use kiln_build::export::ExportError;
 use kiln_build::factory::FactoryError;
 use kiln_build::fetch::FetchFailure;
 use kiln_build::lock::{LockFailure, WhyError};
+use kiln_build::shell::ShellError;
 use kiln_build::{IndexesError, MirrorError, PinError};
 use kiln_store::{ProxyError, StoreError};
 use serde::Serialize;
@@ -25,6 +27,8 @@ pub(crate) enum Kind {
     Environment,
     /// 70: a bug in Kiln.
     Internal,
+    /// 130: somebody pressed Ctrl-C.
+    Interrupted,
 }
 
 /// A failed command.
@@ -47,6 +51,7 @@ impl Kind {
             Self::Usage => 2,
             Self::Environment => 3,
             Self::Internal => 70,
+            Self::Interrupted => 130,
         }
     }
 }
@@ -143,6 +148,43 @@ impl From<FetchFailure> for CommandError {
     fn from(error: FetchFailure) -> Self {
         let hint = error.hint();
         Self::hinted(fetch_kind(&error), error, hint)
+    }
+}
+
+impl From<BuildError> for CommandError {
+    fn from(error: BuildError) -> Self {
+        let hint = error.hint();
+        match error {
+            BuildError::Factory(error) => error.into(),
+            BuildError::Store(error) => error.into(),
+            BuildError::Fetch(error) => error.into(),
+            error => Self::hinted(build_kind(&error), error, hint),
+        }
+    }
+}
+
+fn build_kind(error: &BuildError) -> Kind {
+    match error {
+        BuildError::Stale(_) => Kind::No,
+        BuildError::Plan(_) | BuildError::Source(_) => Kind::Usage,
+        BuildError::Interrupted => Kind::Interrupted,
+        _ => Kind::Environment,
+    }
+}
+
+impl From<ShellError> for CommandError {
+    fn from(error: ShellError) -> Self {
+        let hint = error.hint();
+        match error {
+            ShellError::Factory(error) => error.into(),
+            ShellError::Store(error) => error.into(),
+            ShellError::NotBuilt { .. }
+            | ShellError::Unfinished { .. }
+            | ShellError::NothingFailed { .. }
+            | ShellError::Gone { .. } => Self::hinted(Kind::No, error, hint),
+            ShellError::NoStage { .. } => Self::hinted(Kind::Usage, error, hint),
+            ShellError::Identity(_) | ShellError::Sandbox(_) => Self::hinted(Kind::Environment, error, hint),
+        }
     }
 }
 

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let output = Output::new(args.global.json, args.global.quiet);
     match run(&args, &output) {
-        Ok(()) if output::is_lost() => ExitCode::from(Kind::Environment.exit_code()),
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(0) if output::is_lost() => ExitCode::from(Kind::Environment.exit_code()),
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             output.error(&error);
             ExitCode::from(error.kind.exit_code())
@@ -33,16 +33,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args, output: &Output) -> Result<(), CommandError> {
+/// Runs the verb; returns the exit code.
+fn run(args: &Args, output: &Output) -> Result<u8, CommandError> {
+    if let Verb::Shell(shell) = &args.verb {
+        let factory = args.global.factory.as_path();
+        return with_environment(args, output, |settings, environment| {
+            command::shell::run(shell, factory, settings, environment, output)
+        });
+    }
+    run_to_end(args, output).map(|()| 0)
+}
+
+fn run_to_end(args: &Args, output: &Output) -> Result<(), CommandError> {
     let factory = args.global.factory.as_path();
     match &args.verb {
         Verb::Init(init) => command::init::run(init, factory, &host(&[]).architecture, output),
         Verb::Lock(lock) => {
-            with_environment(args, output, |environment| command::lock::run(lock, factory, environment, output))
+            with_environment(args, output, |_, environment| command::lock::run(lock, factory, environment, output))
         }
         Verb::Fetch(fetch) => {
-            with_environment(args, output, |environment| command::fetch::run(fetch, factory, environment, output))
+            with_environment(args, output, |_, environment| command::fetch::run(fetch, factory, environment, output))
         }
+        Verb::Build(build) => with_environment(args, output, |settings, environment| {
+            command::build::run(build, factory, settings, environment, output)
+        }),
+        Verb::Why(why) => with_environment(args, output, |settings, environment| {
+            command::why::run(why, factory, settings, environment, output)
+        }),
+        Verb::Shell(_) => Ok(()),
         Verb::Doctor(_) => command::doctor::run(&Settings::read()?.store, output),
         Verb::Schema => {
             let schema = kiln_model::spec::schema();
@@ -62,11 +80,11 @@ fn run(args: &Args, output: &Output) -> Result<(), CommandError> {
 }
 
 /// Opens the store and gathers what the pipeline is given instead of taking it.
-fn with_environment(
+fn with_environment<T>(
     args: &Args,
     output: &Output,
-    work: impl FnOnce(&Environment<'_>) -> Result<(), CommandError>,
-) -> Result<(), CommandError> {
+    work: impl FnOnce(&Settings, &Environment<'_>) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
     let settings = Settings::read()?;
     let Settings { http_proxy, https_proxy, no_proxy, .. } = &settings;
     let proxy = ProxySettings::parse(http_proxy.as_deref(), https_proxy.as_deref(), no_proxy.as_deref())?;
@@ -76,7 +94,9 @@ fn with_environment(
     let now = Timestamp::now();
     let host = host(&settings.mirrors);
     let memory = Memory::default();
-    work(&Environment { store: &store, fetch: &fetch, host: &host, report: output.report(), memory: &memory, now })
+    let environment =
+        Environment { store: &store, fetch: &fetch, host: &host, report: output.report(), memory: &memory, now };
+    work(&settings, &environment)
 }
 
 fn fetch_options(settings: &Settings, proxy: ProxySettings, offline: bool) -> FetchOptions {

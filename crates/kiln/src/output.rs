@@ -6,6 +6,7 @@
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kiln_model::event::{Event, Report};
 use serde::Serialize;
@@ -48,6 +49,12 @@ impl Output {
         }
         let bars = Arc::new(Bars::new());
         Self { json, progress: Arc::<Bars>::clone(&bars), bars: Some(bars) }
+    }
+
+    /// Whether standard output carries JSON.
+    #[must_use]
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Takes the events of long work.
@@ -139,6 +146,17 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// A length of time for people: milliseconds while they are few, then seconds with three figures, then minutes.
+#[must_use]
+pub(crate) fn seconds(took: Duration) -> String {
+    let seconds = took.as_secs_f64();
+    match took.as_millis() {
+        0..1000 => format!("{} ms", took.as_millis()),
+        1000..100_000 => format!("{seconds:.*} s", if seconds < 9.995 { 2 } else { 1 }),
+        _ => format!("{} min {:02} s", took.as_secs() / 60, took.as_secs() % 60),
+    }
+}
+
 /// Bytes a second for people.
 #[must_use]
 pub(crate) fn rate(size_bytes: u64, took_ms: u64) -> String {
@@ -169,6 +187,13 @@ mod tests {
         assert_eq!(shown, ["0 B", "999 B", "1.00 kB", "12.3 kB", "1000 kB", "58.8 MB", "1.50 GB"]);
         assert_eq!(rate(5_000_000, 500), "10.0 MB/s");
         assert_eq!(rate(5, 0), "5.00 kB/s");
+    }
+
+    #[test]
+    fn times_have_three_figures() {
+        let shown: Vec<String> =
+            [0, 999, 1000, 9994, 12_340, 99_900, 100_000].map(Duration::from_millis).into_iter().map(seconds).collect();
+        assert_eq!(shown, ["0 ms", "999 ms", "1.00 s", "9.99 s", "12.3 s", "99.9 s", "1 min 40 s"]);
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! Readers of the event stream: bars for a terminal, plain lines for a log.
+//!
+//! Of a build both show which stage begins and ends. A terminal has one line for each running stage with what it does at
+//! this moment; a log has what the programs of steps write. What packages say while they are installed is only told when
+//! one of them fails.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use kiln_model::event::{Event, Report};
 
-use crate::output::{bytes, count, rate};
+use crate::output::{bytes, count, rate, seconds};
 
 /// Plain lines say how far a download is at most this often: a log must not be silent, nor be flooded.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -23,6 +28,8 @@ pub(crate) struct Bars {
 struct BarsState {
     phase: Option<ProgressBar>,
     downloads: Option<ProgressBar>,
+    /// One line for each running stage, by class and name.
+    stages: BTreeMap<(String, String), ProgressBar>,
     tally: Tally,
 }
 
@@ -47,7 +54,7 @@ struct Tally {
     size_bytes: u64,
     finished_bytes: u64,
     /// Bytes of the files under way, by name.
-    underway: std::collections::BTreeMap<String, u64>,
+    underway: BTreeMap<String, u64>,
     started: Option<Instant>,
 }
 
@@ -118,6 +125,13 @@ fn sentence(event: &Event) -> Option<String> {
         Event::DownloadRetried { name, attempt, wait_ms, reason } => {
             Some(format!("{name}: attempt {attempt} failed ({reason}), again in {wait_ms} ms"))
         }
+        Event::StagesPlanned { stages, cached } if cached < stages => {
+            Some(format!("{}, {cached} cached", count(*stages, "stage")))
+        }
+        Event::StageFinished { class, stage, took_ms, .. } => {
+            Some(format!("{class}: {stage}: built in {}", seconds(Duration::from_millis(*took_ms))))
+        }
+        Event::StageFailed { class, stage } => Some(format!("{class}: {stage}: failed")),
         Event::Waiting { reason } => Some(format!("waiting: {reason}")),
         Event::Warning { message, hint } => {
             let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
@@ -125,6 +139,38 @@ fn sentence(event: &Event) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// How far a stage is.
+fn progress(doing: &str, done: u64, total: u64) -> String {
+    if total > 0 { format!("{doing} ({done} of {total})") } else { doing.to_owned() }
+}
+
+/// Whether the user's own programs run in the stage.
+fn is_step(stage: &str) -> bool {
+    stage.starts_with("step ")
+}
+
+/// `step 2` of `step 2: shell apt-get update`.
+fn number(stage: &str) -> &str {
+    stage.split(':').next().unwrap_or(stage)
+}
+
+/// A line of a program, without what would move a terminal's cursor or colour what follows.
+fn printable(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut characters = line.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' && characters.next_if_eq(&'[').is_some() {
+            // Control sequences end with a letter (ECMA-48, section 5.4).
+            characters.by_ref().find(|character| ('\u{40}'..='\u{7e}').contains(character));
+        } else if character == '\t' {
+            text.push(' ');
+        } else if !character.is_control() {
+            text.push(character);
+        }
+    }
+    text
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -145,8 +191,34 @@ impl Bars {
     /// Takes everything that moves off the screen.
     pub(crate) fn clear(&self) {
         let mut state = lock(&self.state);
-        for bar in [state.phase.take(), state.downloads.take()].into_iter().flatten() {
+        let stages = std::mem::take(&mut state.stages).into_values();
+        for bar in [state.phase.take(), state.downloads.take()].into_iter().flatten().chain(stages) {
             bar.finish_and_clear();
+        }
+    }
+
+    fn begin_stage(&self, state: &mut BarsState, class: &str, stage: &str) {
+        // What came before is over, also if it did not say so.
+        if let Some(phase) = state.phase.take() {
+            phase.finish_and_clear();
+        }
+        let bar = self.all.add(ProgressBar::new_spinner().with_style(style("{spinner} {prefix} {elapsed} {wide_msg}")));
+        bar.set_prefix(format!("{class}: {stage}"));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        if let Some(before) = state.stages.insert((class.to_owned(), stage.to_owned()), bar) {
+            before.finish_and_clear();
+        }
+    }
+
+    fn end_stage(state: &mut BarsState, class: &str, stage: &str) {
+        if let Some(bar) = state.stages.remove(&(class.to_owned(), stage.to_owned())) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show_activity(state: &BarsState, class: &str, stage: &str, activity: String) {
+        if let Some(bar) = state.stages.get(&(class.to_owned(), stage.to_owned())) {
+            bar.set_message(activity);
         }
     }
 
@@ -189,10 +261,20 @@ impl Report for Bars {
     fn event(&self, event: Event) {
         let mut state = lock(&self.state);
         state.tally.see(&event);
+        if let Event::StageFinished { class, stage, .. } | Event::StageFailed { class, stage } = &event {
+            Self::end_stage(&mut state, class, stage);
+        }
         if let Some(sentence) = sentence(&event) {
             let _ = self.all.println(sentence);
         }
         match event {
+            Event::StageStarted { class, stage } => self.begin_stage(&mut state, &class, &stage),
+            Event::StageAdvanced { class, stage, doing, done, total } => {
+                Self::show_activity(&state, &class, &stage, progress(&doing, done, total));
+            }
+            Event::StageLine { class, stage, line } => {
+                Self::show_activity(&state, &class, &stage, printable(&line));
+            }
             Event::PhaseStarted { phase } => self.show_phase(&mut state, phase),
             Event::DownloadStarted { .. } | Event::DownloadAdvanced { .. } | Event::DownloadFinished { .. } => {
                 self.show_downloads(&mut state);
@@ -225,6 +307,13 @@ impl Report for Lines {
         }
         let line = match &event {
             Event::PhaseStarted { phase } => Some(phase.clone()),
+            Event::StageStarted { class, stage } => Some(format!("{class}: {stage}")),
+            Event::StageLine { class, stage, line } if is_step(stage) => {
+                Some(format!("{class}: {}: {}", number(stage), printable(line)))
+            }
+            Event::StageAdvanced { class, stage, doing, done, total } if state.last_line.elapsed() > LINE_INTERVAL => {
+                Some(format!("{class}: {stage}: {}", progress(doing, *done, *total)))
+            }
             Event::DownloadFinished { .. } if state.tally.is_complete() => Some(state.tally.sentence()),
             Event::DownloadAdvanced { .. } | Event::DownloadFinished { .. }
                 if state.last_line.elapsed() > LINE_INTERVAL =>
@@ -237,5 +326,29 @@ impl Report for Lines {
             state.last_line = Instant::now();
             let _ = writeln!(std::io::stderr(), "{line}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_programs_cannot_move_the_cursor() {
+        assert_eq!(printable("\u{1b}[1;31mred\u{1b}[0m\ta\rb\u{7}"), "red ab");
+        assert_eq!(printable("\u{1b}[2J\u{1b}[Hgone\u{1b}"), "gone");
+        assert_eq!(printable("größer"), "größer");
+    }
+
+    #[test]
+    fn stages_are_told_by_sentences() {
+        let (class, stage) = ("web".to_owned(), "step 2: copy site".to_owned());
+        let key = kiln_model::digest::Sha256::of(b"");
+        let finished = Event::StageFinished { class, stage, key, took_ms: 1234 };
+        assert_eq!(sentence(&finished).as_deref(), Some("web: step 2: copy site: built in 1.23 s"));
+        assert_eq!(sentence(&Event::StagesPlanned { stages: 5, cached: 5 }), None);
+        assert_eq!(sentence(&Event::StagesPlanned { stages: 5, cached: 2 }).as_deref(), Some("5 stages, 2 cached"));
+        assert_eq!(number("step 2: copy site"), "step 2");
+        assert_eq!(progress("configuring nginx", 3, 9), "configuring nginx (3 of 9)");
     }
 }

@@ -24,6 +24,12 @@ pub(crate) struct Settings {
     pub(crate) http_timeout: Option<Duration>,
     /// `KILN_HTTP_RETRIES`: how often a request that failed is made again.
     pub(crate) http_retries: Option<u32>,
+    /// `CI`: whether nobody is there to commit what a build adds to the lock.
+    pub(crate) is_ci: bool,
+    /// `TERM`: what kind of terminal a shell has.
+    pub(crate) terminal: Option<String>,
+    /// The kernel's boot id: not of the environment, but as little ours to choose. Empty where it is not known.
+    pub(crate) boot: String,
 }
 
 impl Settings {
@@ -50,6 +56,9 @@ impl Settings {
             no_proxy: either("no_proxy", "NO_PROXY"),
             http_timeout: parsed(variable, "KILN_HTTP_TIMEOUT", "a length of time such as 30s or 2m")?,
             http_retries: parsed(variable, "KILN_HTTP_RETRIES", "a number such as 4")?,
+            is_ci: variable("CI").is_some_and(|value| value != "false" && value != "0"),
+            terminal: variable("TERM"),
+            boot: boot_id(),
         })
     }
 }
@@ -65,6 +74,11 @@ fn parsed<T: FromStr>(
         CommandError::new(Kind::Usage, anyhow::anyhow!("{name} is `{text}`")).with_hint(format!("it takes {expected}"))
     };
     text.parse().map(Some).map_err(wrong)
+}
+
+/// random(4): another one each time that the machine is started.
+fn boot_id() -> String {
+    fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// XDG Base Directory: `$XDG_CACHE_HOME`, else `$HOME/.cache`; a relative value is to be ignored.

@@ -73,11 +73,21 @@ pub fn asked_for(spec: &Spec, names: &[String]) -> Result<BTreeSet<String>, Plan
 /// If the lock does not hold what the spec asks for.
 pub fn stages(spec: &Spec, lock: &Lock, sources: &Sources, classes: &BTreeSet<String>) -> Result<Stages, PlanError> {
     let mut planner = Planner { spec, lock, sources, stages: Stages::default() };
-    for name in classes {
-        let class = spec.classes.get(name.as_str()).ok_or_else(|| not_locked(format!("class {name}")))?;
+    for class in in_order(spec).into_iter().filter(|class| classes.contains(class.name.as_str())) {
         planner.class(class)?;
     }
     Ok(planner.stages)
+}
+
+/// Every class, parents first: an order that is the same whichever of them are built.
+fn in_order(spec: &Spec) -> Vec<&Class> {
+    let mut order: Vec<&Class> = Vec::new();
+    for class in spec.classes.values().flat_map(|class| spec.lineage(class)) {
+        if !order.iter().any(|known| known.name == class.name) {
+            order.push(class);
+        }
+    }
+    order
 }
 
 struct Planner<'a> {
@@ -212,6 +222,15 @@ impl<'a> Planner<'a> {
 }
 
 impl Stages {
+    /// All that a stage reads, its tools' packages included, by name and value.
+    pub(crate) fn inputs_with_tools(&self, stage: &Stage) -> Vec<(String, String)> {
+        let tools = stage.tools.and_then(|tools| self.stages.get(tools));
+        let of_tools = tools.iter().flat_map(|tools| &tools.inputs);
+        let of_tools = of_tools.map(|Input { name, value }| (format!("tools: {name}"), value.clone()));
+        let own = stage.inputs.iter().map(|Input { name, value }| (name.clone(), value.clone()));
+        own.chain(of_tools).collect()
+    }
+
     /// The stage's place: that of one that reads the same on the same tree, if there is one.
     fn add(&mut self, stage: Stage) -> StageId {
         let same =
@@ -274,4 +293,277 @@ fn order_digest(waves: &[Vec<LockedPackage>]) -> String {
         hasher.update(b"\n");
     }
     hasher.finish().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use kiln_model::diagnostic::Source as Text;
+    use kiln_model::digest::Sha256;
+    use kiln_model::lock::{LockedDistribution, LockedRequest, LockedTools};
+    use kiln_model::spec::{Listing, parse};
+
+    use super::super::{Source, SourceKind};
+    use super::*;
+
+    const HEAD: &str = "[factory]\nname = \"shop\"\n[distribution.trixie]\nfamily = \"debian\"\nsuite = \"trixie\"\n";
+
+    /// A base class and a web class that adds to it.
+    const SHOP: &str = "
+        [class.base]
+        distribution = \"trixie\"
+        packages = [\"openssh-server\"]
+        [class.web]
+        from = \"base\"
+        packages = [\"nginx\"]
+        [[class.web.step]]
+        copy = \"site\"
+        to = \"/srv\"
+        [[class.web.step]]
+        shell = \"\\n# comment\\n  echo hello\\n\"
+        env = { GREETING = \"hello\" }
+        tools = [\"jq\"]
+        [[class.web.step]]
+        enable = [\"nginx.service\"]
+    ";
+
+    fn package(name: &str, version: &str) -> LockedPackage {
+        LockedPackage {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            architecture: "amd64".to_owned(),
+            origin: Origin::Archive { index: "trixie/main".to_owned(), path: format!("pool/{name}.deb") },
+            size: 1,
+            sha256: Sha256::of(format!("{name} {version}").as_bytes()),
+        }
+    }
+
+    fn packages(names: &[&str]) -> Vec<LockedPackage> {
+        names.iter().map(|name| package(name, "1")).collect()
+    }
+
+    fn class(from: Option<&str>, asked: &[&str], waves: Vec<Vec<LockedPackage>>) -> LockedClass {
+        let essential = if from.is_none() { packages(&["base-files", "dpkg"]) } else { Vec::new() };
+        let asked = asked.iter().map(|name| (*name).to_owned()).collect();
+        LockedClass {
+            distribution: "trixie".to_owned(),
+            request: LockedRequest { from: from.map(str::to_owned), packages: asked, ..LockedRequest::default() },
+            epoch: Timestamp::UNIX_EPOCH,
+            essential,
+            waves,
+            downloads: Vec::new(),
+            tools: Vec::new(),
+        }
+    }
+
+    fn shop_lock() -> Lock {
+        let base = class(None, &["openssh-server"], vec![packages(&["openssh-server", "libssl"])]);
+        let mut web = class(Some("base"), &["nginx"], vec![packages(&["nginx"])]);
+        web.tools = vec![LockedTools { request: vec!["jq".to_owned()], waves: vec![packages(&["jq"])] }];
+        let trixie = LockedDistribution {
+            family: "debian".to_owned(),
+            architecture: "amd64".to_owned(),
+            snapshot: None,
+            indexes: Vec::new(),
+        };
+        Lock {
+            output: 1,
+            solver: "test".to_owned(),
+            distributions: [("trixie".to_owned(), trixie)].into(),
+            classes: [("base".to_owned(), base), ("web".to_owned(), web)].into(),
+            toolboxes: std::collections::BTreeMap::new(),
+            ids: kiln_model::lock::Ids::default(),
+        }
+    }
+
+    fn shop_spec(classes: &str) -> Spec {
+        let source = Text { name: "kiln.toml".to_owned(), text: format!("{HEAD}{classes}") };
+        let files = ["site/index.html", "site/run", "www/index.html", "play.yml", "books/play.yml", "setup.sh"];
+        parse(&[source], &Listing::new(files)).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
+    fn file(path: &str, content: &str, executable: bool) -> Source {
+        Source { path: path.into(), kind: SourceKind::File { sha256: Sha256::of(content.as_bytes()), executable } }
+    }
+
+    fn shop_sources() -> Sources {
+        let directory = |path: &str| Source { path: path.into(), kind: SourceKind::Directory };
+        Sources::of([
+            directory("site"),
+            file("site/index.html", "hello", false),
+            file("site/run", "run", true),
+            file("site.txt", "not of it", false),
+            Source { path: "site/link".into(), kind: SourceKind::Symlink { target: "index.html".into() } },
+        ])
+    }
+
+    fn plan(classes: &str, lock: &Lock, sources: &Sources) -> Stages {
+        let spec = shop_spec(classes);
+        stages(&spec, lock, sources, &with_ancestors(&spec, &[]).unwrap()).unwrap()
+    }
+
+    /// The keys of a class's chain as if each layer were named after its key.
+    fn keys(plan: &Stages, class: &str) -> Vec<Sha256> {
+        let mut keys: Vec<Sha256> = Vec::new();
+        for stage in plan.classes[class].iter().map(|id| &plan.stages[*id]) {
+            let parent = keys.last().copied();
+            let tools = stage.tools.map(|tools| plan.stages[tools].key(parent.as_ref(), None));
+            keys.push(stage.key(parent.as_ref(), tools.as_ref()));
+        }
+        keys
+    }
+
+    /// Which stages of `web` have another key after a change.
+    fn changed(classes: &str, lock: &Lock, sources: &Sources) -> Vec<String> {
+        let (before, now) = (plan(SHOP, &shop_lock(), &shop_sources()), plan(classes, lock, sources));
+        let keys = keys(&now, "web").into_iter().zip(keys(&before, "web"));
+        let labels = now.classes["web"].iter().map(|id| now.stages[*id].label.clone());
+        labels.zip(keys).filter(|(_, (now, before))| now != before).map(|(label, _)| label).collect()
+    }
+
+    #[test]
+    fn essential_set_packages_and_steps_in_order() {
+        let plan = plan(SHOP, &shop_lock(), &shop_sources());
+        let labels = |class: &str| -> Vec<String> {
+            let stages = plan.classes[class].iter().map(|id| &plan.stages[*id]);
+            stages.map(|stage| format!("{}: {}", stage.class, stage.label)).collect()
+        };
+        assert_eq!(labels("base"), ["base: essential set", "base: packages"]);
+        let own = [
+            "web: packages",
+            "web: step 1: copy site",
+            "web: step 2: shell echo hello",
+            "web: step 3: enable nginx.service",
+        ];
+        assert_eq!(labels("web"), [&["base: essential set", "base: packages"][..], &own].concat());
+        assert_eq!(plan.classes["web"][..2], plan.classes["base"][..]);
+        let shell = &plan.stages[plan.classes["web"][4]];
+        let tools = &plan.stages[shell.tools.unwrap()];
+        assert_eq!((tools.label.as_str(), tools.parent), ("tools of step 2", shell.parent));
+    }
+
+    #[test]
+    fn inputs_are_named_for_people() {
+        let plan = plan(SHOP, &shop_lock(), &shop_sources());
+        let inputs = |stage: usize| {
+            let inputs = &plan.stages[plan.classes["web"][stage]].inputs;
+            let short = |value: &str| value.split(' ').map(|word| format!("{word:.12}")).collect::<Vec<_>>().join(" ");
+            inputs.iter().map(|input| format!("{} = {}\n", input.name, short(&input.value))).collect::<String>()
+        };
+        insta::assert_snapshot!(inputs(1), @r"
+        engine = packages/1
+        architecture = amd64
+        asked for = openssh-serv
+        order = f9c74ce564d3
+        package openssh-server = 1 amd64 d3d77717c61d
+        package libssl = 1 amd64 16376e7521a2
+        ");
+        insta::assert_snapshot!(inputs(3), @r"
+        engine = copy/1
+        copy = site
+        to = /srv
+        directory site = 
+        file site/index.html = 2cf24dba5fb0
+        link site/link = index.html
+        file site/run = acba25512100 executable
+        ");
+        insta::assert_snapshot!(inputs(5), @r"
+        engine = enable/1
+        enable = nginx.servic
+        ");
+        let shell = &plan.stages[plan.classes["web"][4]].inputs;
+        let env: Vec<&Input> = shell.iter().filter(|input| input.name == "env GREETING").collect();
+        assert_eq!(env, [&Input::new("env GREETING", "hello")]);
+    }
+
+    #[test]
+    fn a_key_changes_with_what_its_stage_reads_and_with_what_is_below() {
+        let (lock, sources) = (shop_lock(), shop_sources());
+        assert_eq!(changed(SHOP, &lock, &sources), [""; 0]);
+        let steps = ["step 1: copy site", "step 2: shell echo hello", "step 3: enable nginx.service"];
+        let with = |source| Sources::of(shop_sources().files_for_tests().chain([source]));
+        assert_eq!(changed(SHOP, &lock, &with(file("site/index.html", "other", false))), steps);
+        assert_eq!(changed(SHOP, &lock, &with(file("site/index.html", "hello", true))), steps);
+        assert_eq!(changed(SHOP, &lock, &with(file("site.txt", "other", false))), [""; 0]);
+        assert_eq!(changed(&SHOP.replace("= \"hello\"", "= \"bye\""), &lock, &sources), steps[1..]);
+        assert_eq!(
+            changed(&SHOP.replace("nginx.service", "nginx.socket"), &lock, &sources),
+            ["step 3: enable nginx.socket"]
+        );
+        let mut newer = shop_lock();
+        newer.classes.get_mut("web").unwrap().waves = vec![vec![package("nginx", "2")]];
+        assert_eq!(changed(SHOP, &newer, &sources).len(), 4);
+        let mut tools = shop_lock();
+        tools.classes.get_mut("web").unwrap().tools[0].waves = vec![vec![package("jq", "2")]];
+        assert_eq!(changed(SHOP, &tools, &sources), steps[1..]);
+        let mut dates = shop_lock();
+        dates.classes.get_mut("web").unwrap().epoch = Timestamp::from_second(5).unwrap();
+        assert_eq!(changed(SHOP, &dates, &sources), [""; 0]);
+    }
+
+    #[test]
+    fn equal_essential_sets_are_one_stage() {
+        let mut lock = shop_lock();
+        lock.classes.insert("other".to_owned(), class(None, &["vim"], vec![packages(&["vim"])]));
+        let classes = format!("{SHOP}\n[class.other]\ndistribution = \"trixie\"\npackages = [\"vim\"]\n");
+        let plan = plan(&classes, &lock, &shop_sources());
+        assert_eq!(plan.classes["other"][0], plan.classes["base"][0]);
+        assert_ne!(plan.classes["other"][1], plan.classes["base"][1]);
+    }
+
+    #[test]
+    fn the_order_of_the_plan_does_not_depend_on_what_is_asked_for() {
+        let classes = "
+            [class.zero]
+            distribution = \"trixie\"
+            [class.one]
+            from = \"zero\"
+            [class.two]
+            distribution = \"trixie\"
+        ";
+        let spec = shop_spec(classes);
+        let order = |names: &[&str]| -> Vec<String> {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let chosen = with_ancestors(&spec, &names).unwrap();
+            let classes = in_order(&spec).into_iter().filter(|class| chosen.contains(class.name.as_str()));
+            classes.map(|class| class.name.to_string()).collect()
+        };
+        assert_eq!(order(&[]), ["zero", "one", "two"]);
+        assert_eq!(order(&["two", "zero"]), ["zero", "two"]);
+        assert_eq!(order(&["one"]), ["zero", "one"]);
+    }
+
+    #[test]
+    fn apt_sees_what_is_asked_for_as_such() {
+        let plan = plan(SHOP, &shop_lock(), &shop_sources());
+        let manual = |class: &str, stage: usize| match &plan.stages[plan.classes[class][stage]].work {
+            Work::Packages(work) => work.manual.iter().cloned().collect::<Vec<_>>(),
+            Work::Step(_) => panic!("packages"),
+        };
+        assert_eq!(manual("base", 1), ["openssh-server"]);
+        assert_eq!(manual("web", 0), [""; 0]);
+        let file = LockedPackage { origin: Origin::File("a.deb".into()), ..package("agent", "1") };
+        assert_eq!(asked_name("a.deb", [&file]), "agent");
+        assert_eq!(asked_name("nginx (>= 1)", [&file]), "nginx");
+        assert_eq!(asked_name("nginx=1", [&file]), "nginx");
+    }
+
+    #[test]
+    fn what_is_not_locked_is_named() {
+        let spec = shop_spec(SHOP);
+        let check = |lock: &Lock, expected: &str| {
+            let classes = with_ancestors(&spec, &[]).unwrap();
+            assert_eq!(stages(&spec, lock, &shop_sources(), &classes).unwrap_err().to_string(), expected);
+        };
+        let mut lock = shop_lock();
+        lock.classes.get_mut("web").unwrap().tools.clear();
+        check(&lock, "what the step at kiln.toml:17 names as tools is not in kiln.lock");
+        lock.classes.remove("web");
+        check(&lock, "class web is not in kiln.lock");
+        let unknown = with_ancestors(&spec, &["wbe".to_owned()]).unwrap_err();
+        assert_eq!(
+            (unknown.to_string().as_str(), unknown.hint().as_str()),
+            ("there is no class `wbe` in kiln.toml", "did you mean `web`?")
+        );
+    }
 }

@@ -76,6 +76,12 @@ impl Sources {
         Self { files: sources.into_iter().map(|source| (source.path, source.kind)).collect() }
     }
 
+    /// All of them.
+    #[cfg(test)]
+    pub(super) fn files_for_tests(self) -> impl Iterator<Item = Source> {
+        self.files.into_iter().map(|(path, kind)| Source { path, kind })
+    }
+
     /// What a step reads, in order of paths.
     pub(crate) fn of_step(&self, step: &Step) -> Vec<Source> {
         let found: BTreeMap<&Utf8PathBuf, &SourceKind> =
@@ -266,4 +272,110 @@ fn hash(path: &Utf8Path) -> io::Result<SourceKind> {
 
 fn not_text() -> io::Error {
     io::Error::other("a name in it is not UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_model::diagnostic::Source as Text;
+    use kiln_model::spec::{Listing, parse};
+
+    use super::*;
+
+    /// A factory with one class that has these steps. All files are there, as the spec sees it.
+    struct Shop {
+        directory: tempfile::TempDir,
+        files: Vec<String>,
+    }
+
+    impl Shop {
+        fn new(files: &[&str]) -> Self {
+            let shop = Self {
+                directory: tempfile::tempdir().unwrap(),
+                files: files.iter().map(|path| (*path).to_owned()).collect(),
+            };
+            for path in files {
+                let path = shop.path(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, path.file_name().unwrap()).unwrap();
+            }
+            shop
+        }
+
+        fn path(&self, path: &str) -> Utf8PathBuf {
+            Utf8Path::from_path(self.directory.path()).unwrap().join(path)
+        }
+
+        fn link(&self, path: &str, target: &str) {
+            fs::os::unix::fs::symlink(target, self.path(path)).unwrap();
+        }
+
+        fn read(&self, step: &str) -> Result<Vec<String>, String> {
+            let text = format!(
+                "[factory]\nname = \"shop\"\n[distribution.trixie]\nfamily = \"debian\"\nsuite = \"trixie\"\n\
+                 [class.web]\ndistribution = \"trixie\"\n[[class.web.step]]\n{step}\n"
+            );
+            let listing = Listing::new(self.files.iter().map(String::as_str));
+            let spec = parse(&[Text { name: "kiln.toml".to_owned(), text }], &listing).unwrap();
+            let factory = Factory::new(&self.path(""));
+            let sources = read_sources(&factory, &spec, &["web".to_owned()].into());
+            let sources = sources.map_err(|error| crate::with_causes(&error).replace(self.path("").as_str(), ""))?;
+            let step = &spec.classes.values().next().unwrap().steps[0];
+            let show = |Source { path, kind }: Source| match kind {
+                SourceKind::Directory => format!("{path}/"),
+                SourceKind::File { sha256, executable } => {
+                    assert_eq!(sha256, Sha256::of(&fs::read(self.path(path.as_str())).unwrap()));
+                    format!("{path}{}", if executable { "*" } else { "" })
+                }
+                SourceKind::Symlink { target } => format!("{path} -> {target}"),
+            };
+            Ok(sources.of_step(step).into_iter().map(show).collect())
+        }
+    }
+
+    fn check(shop: &Shop, step: &str, expected: &[&str]) {
+        assert_eq!(shop.read(step).unwrap(), expected, "{step}");
+    }
+
+    #[test]
+    fn directories_come_whole_with_links_as_they_are() {
+        let shop = Shop::new(&["site/a.html", "site/css/b.css", "site-other", "x"]);
+        fs::set_permissions(shop.path("site/a.html"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        shop.link("site/out", "/etc/passwd");
+        fs::create_dir(shop.path("site/empty")).unwrap();
+        let all = ["site/", "site/a.html*", "site/css/", "site/css/b.css", "site/empty/", "site/out -> /etc/passwd"];
+        check(&shop, "copy = \"site\"\nto = \"/srv\"", &all);
+        check(&shop, "copy = \"site/css/b.css\"\nto = \"/srv/b\"", &["site/css/b.css"]);
+    }
+
+    #[test]
+    fn a_named_link_is_followed_inside_the_factory_only() {
+        let shop = Shop::new(&["v1/a", "current/a", "secret"]);
+        fs::remove_dir_all(shop.path("current")).unwrap();
+        shop.link("current", "v1");
+        check(&shop, "copy = \"current\"\nto = \"/srv\"", &["current/", "current/a"]);
+        fs::remove_file(shop.path("secret")).unwrap();
+        shop.link("secret", "/etc/passwd");
+        let error = shop.read("copy = \"secret\"\nto = \"/srv/x\"").unwrap_err();
+        assert_eq!(error, "read secret for the step at kiln.toml:9: a link leads out of the factory");
+    }
+
+    #[test]
+    fn ansible_sees_the_directory_of_its_playbook_but_not_the_whole_factory() {
+        let shop =
+            Shop::new(&["books/play.yml", "books/files/a", "play.yml", "files/b", "roles/web/c", "kiln.toml", "my/d"]);
+        check(&shop, "ansible = \"books/play.yml\"", &["books/", "books/files/", "books/files/a", "books/play.yml"]);
+        let beside = ["files/", "files/b", "play.yml", "roles/", "roles/web/", "roles/web/c"];
+        check(&shop, "ansible = \"play.yml\"", &beside);
+        let with_roles = [&["files/", "files/b", "my/", "my/d"][..], &beside[2..]].concat();
+        check(&shop, "ansible = \"play.yml\"\nroles = \"my\"", &with_roles);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let shop = Shop::new(&["site/a"]);
+        let _socket = std::os::unix::net::UnixListener::bind(shop.path("site/socket")).unwrap();
+        let error = shop.read("copy = \"site\"\nto = \"/srv\"").unwrap_err();
+        let expected = "read site/socket for the step at kiln.toml:9: it is neither a file nor a directory nor a link";
+        assert_eq!(error, expected);
+    }
 }

@@ -1,9 +1,12 @@
 //! One verb, one file: its arguments and what it does.
 
+pub(crate) mod build;
 pub(crate) mod doctor;
 pub(crate) mod fetch;
 pub(crate) mod init;
 pub(crate) mod lock;
+pub(crate) mod shell;
+pub(crate) mod why;
 
 use anyhow::anyhow;
 use kiln_build::factory::Factory;
