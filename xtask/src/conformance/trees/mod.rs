@@ -75,8 +75,9 @@ pub(super) fn run(workshop: &Workshop, suites: &[String], quick: bool, options: 
     for suite in suites {
         // One store for the sets of a suite: they share their essential set, as classes do.
         let kiln = Kiln { program: &program, directory: directory.join(suite), mirror: &mirror };
-        kiln.prepare(&spec, Some(&lock))?;
         for (_, set) in chosen.iter().filter(|(of, _)| of == suite) {
+            // Anew each time: ids that a lock gives out for one class hold for all.
+            kiln.prepare(&spec, Some(&lock))?;
             report.cases.push(compare_one(&peer, &kiln, suite, set, quick)?);
         }
         let removed = kiln.remove();
