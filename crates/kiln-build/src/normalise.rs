@@ -38,10 +38,9 @@ pub(crate) struct Before {
     files: BTreeMap<PathBuf, State>,
 }
 
-/// What tells whether a file is the same.
+/// What tells whether a file is the same. Its inode number does not: overlayfs may change that at any time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct State {
-    inode: u64,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -100,7 +99,6 @@ impl State {
     fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(Self {
-            inode: metadata.ino(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
@@ -144,4 +142,190 @@ fn change(path: &Path, changed: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> io::Re
     let mut options = fs::OpenOptions::new();
     options.write(true).truncate(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options.open(path)?.write_all(&content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const EPOCH: i64 = 20_000 * 86_400;
+
+    fn write(root: &Path, files: &[(&str, &str)]) {
+        for (name, content) in files {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+    }
+
+    /// Every file with its content, and every directory that is empty.
+    fn read(root: &Path) -> BTreeMap<String, String> {
+        let mut files = BTreeMap::new();
+        let mut directories = vec![root.to_owned()];
+        while let Some(directory) = directories.pop() {
+            let entries: Vec<PathBuf> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let name = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            if entries.is_empty() {
+                files.insert(name(&directory) + "/", String::new());
+            }
+            for path in entries {
+                match fs::symlink_metadata(&path).unwrap() {
+                    metadata if metadata.is_dir() => directories.push(path),
+                    metadata if metadata.is_symlink() => drop(files.insert(name(&path), "link".to_owned())),
+                    _ => drop(files.insert(name(&path), fs::read_to_string(&path).unwrap())),
+                }
+            }
+        }
+        files
+    }
+
+    /// Writes `before`, then `made`, and cleans.
+    fn check(maker: Maker, before: &[(&str, &str)], made: &[(&str, &str)], expected: &[(&str, &str)]) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        write(root, before);
+        let looked = Before::read(root, maker).unwrap();
+        write(root, made);
+        looked.clean(root, EPOCH).unwrap();
+        let expected: BTreeMap<_, _> =
+            expected.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect();
+        assert_eq!(read(root), expected);
+        looked.clean(root, EPOCH).unwrap();
+        assert_eq!(read(root), expected, "the second time");
+    }
+
+    #[test]
+    fn what_is_not_the_same_every_time_goes() {
+        let made = [
+            ("etc/machine-id", "0123\n"),
+            ("etc/passwd", "root"),
+            ("etc/passwd-", "old"),
+            ("etc/shadow", "root:*:20001:0:99999:7:::\n"),
+            ("etc/ssh/ssh_host_rsa_key", "secret"),
+            ("etc/ssh/ssh_host_rsa_key.pub", "public"),
+            ("etc/ssh/sshd_config", "Port 22"),
+            ("run/lock/x", "x"),
+            ("tmp/.X/y", "y"),
+            ("var/cache/apt/pkgcache.bin", "x"),
+            ("var/cache/debconf/config.dat", "x"),
+            ("var/cache/debconf/config.dat-old", "x"),
+            ("var/lib/apt/lists/lock", ""),
+            ("var/lib/apt/lists/mirror.example_dists_trixie_InRelease", "x"),
+            ("var/lib/apt/lists/partial/y", "x"),
+            ("var/lib/dbus/machine-id", "0123\n"),
+            ("var/lib/dpkg/status", "x"),
+            ("var/lib/dpkg/status-old", "x"),
+            ("var/lib/mysql/debian-11.8.flag", ""),
+            ("var/lib/mysql/ibdata1", "x"),
+            ("var/lib/mysql/mysql/db.frm", "x"),
+            ("var/lib/postgresql/17/main/PG_VERSION", "17"),
+            ("var/lib/postgresql/17/main/base/1/1", "x"),
+            ("var/log/dpkg.log", "x"),
+        ];
+        let expected = [
+            ("etc/machine-id", ""),
+            ("etc/passwd", "root"),
+            ("etc/shadow", "root:*:20000:0:99999:7:::\n"),
+            ("etc/ssh/sshd_config", "Port 22"),
+            ("run/", ""),
+            ("tmp/", ""),
+            ("var/cache/apt/", ""),
+            ("var/cache/debconf/config.dat", "x"),
+            ("var/lib/apt/lists/partial/", ""),
+            ("var/lib/dbus/", ""),
+            ("var/lib/dpkg/status", "x"),
+            ("var/lib/mysql/debian-11.8.flag", ""),
+            ("var/lib/postgresql/17/main/", ""),
+            ("var/log/", ""),
+        ];
+        check(Maker::Packages, &[], &made, &expected);
+    }
+
+    #[test]
+    fn what_another_stage_kept_stays_while_it_is_the_same() {
+        let before = [
+            ("etc/ssh/ssh_host_rsa_key", "on purpose"),
+            ("etc/passwd-", "on purpose"),
+            ("var/lib/postgresql/17/main/PG_VERSION", "17"),
+            ("var/log/app.log", "on purpose"),
+        ];
+        let made = [("etc/passwd-", "changed now"), ("var/log/other.log", "x")];
+        let expected = [
+            ("etc/ssh/ssh_host_rsa_key", "on purpose"),
+            ("var/lib/postgresql/17/main/PG_VERSION", "17"),
+            ("var/log/app.log", "on purpose"),
+            ("var/log/other.log", ""),
+        ];
+        check(Maker::Packages, &before, &made, &expected);
+    }
+
+    #[test]
+    fn what_a_step_makes_is_meant() {
+        let files = [("var/lib/mysql/ibdata1", "x"), ("var/lib/postgresql/17/main/base/1/1", "x")];
+        check(Maker::Step, &[], &files, &files);
+    }
+
+    #[test]
+    fn logs_stay_empty_with_owner_and_mode_unless_a_package_ships_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let looked = Before::read(root, Maker::Packages).unwrap();
+        write(
+            root,
+            &[
+                ("var/lib/dpkg/info/odd.list", "/.\n/var/log/odd/README\n"),
+                ("var/log/nginx/error.log", "x"),
+                ("var/log/odd/README", "x"),
+                ("var/log/odd/READ", "x"),
+            ],
+        );
+        let log = root.join("var/log/nginx/error.log");
+        fs::set_permissions(&log, std::fs::Permissions::from_mode(0o640)).unwrap();
+        looked.clean(root, EPOCH).unwrap();
+        assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o7777, 0o640);
+        let content = |name: &str| fs::read_to_string(root.join("var/log").join(name)).unwrap();
+        assert_eq!(["nginx/error.log", "odd/README", "odd/READ"].map(content), ["", "x", ""]);
+    }
+
+    #[test]
+    fn nothing_outside_the_tree_is_touched() {
+        let outside = tempfile::tempdir().unwrap();
+        write(outside.path(), &[("wtmp", "x"), ("machine-id", "x"), ("ssh_host_rsa_key", "x")]);
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let looked = Before::read(root, Maker::Packages).unwrap();
+        write(root, &[("etc/hosts", ""), ("var/lib/x", "")]);
+        let link = |to: &Path, name: &str| fs::os::unix::fs::symlink(to, root.join(name)).unwrap();
+        link(outside.path(), "var/log");
+        link(outside.path(), "etc/ssh");
+        link(outside.path(), "tmp");
+        link(&outside.path().join("machine-id"), "etc/machine-id");
+        let files = read(root);
+        looked.clean(root, EPOCH).unwrap();
+        assert_eq!(read(root), files);
+        assert_eq!(read(outside.path()).len(), 3);
+        assert!(read(outside.path()).values().all(|content| content == "x"));
+    }
+
+    #[test]
+    fn the_snake_oil_goes_with_the_link_that_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let looked = Before::read(root, Maker::Packages).unwrap();
+        write(root, &[("etc/ssl/certs/ssl-cert-snakeoil.pem", "x"), ("etc/ssl/certs/ca.pem", "x")]);
+        for (name, to) in [("0a775a30.0", "ca.pem"), ("62742064.0", "ssl-cert-snakeoil.pem")] {
+            fs::os::unix::fs::symlink(to, root.join("etc/ssl/certs").join(name)).unwrap();
+        }
+        looked.clean(root, EPOCH).unwrap();
+        let names: Vec<_> = read(root).into_keys().collect();
+        assert_eq!(names, ["etc/ssl/certs/0a775a30.0", "etc/ssl/certs/ca.pem"]);
+    }
+
+    #[test]
+    fn the_tables_are_in_the_documentation() {
+        let page = include_str!("../../../docs/determinism.md");
+        assert!(page.contains(&print()), "docs/determinism.md has not this:\n{}", print());
+    }
 }

@@ -20,10 +20,11 @@ groupadd) valued='gKpPRU' ;;
 *) valued='c' ;;
 esac
 
-account= previous= system=
+account= previous= system= own_group=yes
 for argument; do
     case $argument in
-    --sys*|-sys*) system=yes ;;
+    --sys*|-sys*|-r) system=yes ;;
+    -g*|--gid*|-[!-]*g|-N|-[!-]*N*|--no-user-group|-[PR]*|--prefix*|--root*) own_group= ;;
     -*) ;;
     *)
         case $previous in
@@ -42,6 +43,18 @@ uid=$(id_of users "$account")
 gid=$(id_of groups "$account")
 case $program in
 useradd)
+    # A system user's group gets the user's id if that is in reach of the range: one with another id must be there first.
+    if [ "$own_group" ] && [ "$uid" ] && [ "$gid" ] && [ "$uid" != "$gid" ] && ! getent group "$account" >/dev/null; then
+        "$place/real/groupadd" -g "$gid" "$account" || exit
+        for argument; do
+            shift
+            case $argument in
+            -U|--user-group) ;;
+            *) set -- "$@" "$argument" ;;
+            esac
+        done
+        set -- -g "$account" "$@"
+    fi
     set -- -K "SYS_UID_MIN=${uid:-$system_first}" -K "SYS_UID_MAX=${uid:-$system_last}" \
         -K "UID_MIN=${uid:-$regular_first}" -K "UID_MAX=${uid:-$regular_last}" "$@"
     ;;

@@ -43,16 +43,19 @@ impl<'a> Line<'a> {
 
     fn with_ids(&self, fixed: &FixedIds) -> Vec<String> {
         let Self { kind, name, group, rest } = self;
-        let gid = fixed.groups.get(*name).map(|gid| format!("g {name} {gid}"));
         if *kind == "g" {
-            return vec![gid.unwrap_or_else(|| format!("g {name} -"))];
+            let id = fixed.groups.get(*name).map_or_else(|| "-".to_owned(), u32::to_string);
+            return vec![format!("g {name} {id}")];
         }
-        let uid = fixed.users.get(*name).map_or_else(|| "-".to_owned(), u32::to_string);
+        let uid = fixed.users.get(*name);
+        let id = uid.map_or_else(|| "-".to_owned(), u32::to_string);
         let user = |id: String| format!("{kind} {name} {id}{rest}");
-        match (group, fixed.groups.get(*name), gid) {
-            (Some(group), ..) => vec![user(format!("{uid}:{group}"))],
-            (None, Some(number), Some(line)) if uid != "-" => vec![line, user(format!("{uid}:{number}"))],
-            (None, _, line) => line.into_iter().chain([user(uid)]).collect(),
+        match (group, uid, fixed.groups.get(*name)) {
+            (Some(group), ..) => vec![user(format!("{id}:{group}"))],
+            // With one id for both, the group comes with the user, as it would have: the order of lines stays.
+            (None, Some(uid), Some(gid)) if uid != gid => vec![format!("g {name} {gid}"), user(format!("{uid}:{gid}"))],
+            (None, None, Some(gid)) => vec![format!("g {name} {gid}"), user(id)],
+            (None, ..) => vec![user(id)],
         }
     }
 }
@@ -89,7 +92,7 @@ mod tests {
             "u bus - \"System Bus\" /nonexistent",
             "r - 500-900\ng bus 401\nu bus 301:401 \"System Bus\" /nonexistent\n",
         );
-        check("u! same -", "r - 500-900\ng same 302\nu! same 302:302\n");
+        check("u! same -", "r - 500-900\nu! same 302\n");
         check("u sshd -:nogroup \"sshd user\" /run/sshd", "r - 500-900\nu sshd 303:nogroup \"sshd user\" /run/sshd\n");
         check("u only\t-\t-\t/x", "r - 500-900\ng only 403\nu only -\t-\t/x\n");
         check("  g  input", "r - 500-900\ng input 402\n");

@@ -133,8 +133,18 @@ pub const RULES: &[Rule] = &[
     },
     Rule { files: &["etc/bind/rndc.key"], action: Action::Remove, why: "a key that whoever has the image would know" },
     Rule {
-        files: &["etc/nvme/hostid", "etc/nvme/hostnqn"],
+        files: &["var/lib/rabbitmq/.erlang.cookie"],
+        action: Action::RemoveOfPackages,
+        why: "a key that whoever has the image would know",
+    },
+    Rule {
+        files: &["etc/aliases.db"],
         action: Action::Remove,
+        why: "a database with a random id, made from /etc/aliases",
+    },
+    Rule {
+        files: &["etc/iscsi/initiatorname.iscsi", "etc/nvme/hostid", "etc/nvme/hostnqn"],
+        action: Action::RemoveOfPackages,
         why: "names one machine to its storage",
     },
     Rule {
@@ -201,8 +211,31 @@ pub const FIRST_BOOT: &[FirstBoot] = &[
         what: "name of the machine for NVMe over Fabrics",
         wanted_if: "usr/sbin/nvme",
         missing_without: "etc/nvme/hostnqn",
-        script: "nvme gen-hostnqn >/etc/nvme/hostnqn && sed 's/.*uuid://' /etc/nvme/hostnqn >/etc/nvme/hostid",
+        script: "nvme gen-hostnqn >/etc/nvme/hostnqn && uuidgen >/etc/nvme/hostid",
         before: &["nvmf-autoconnect.service"],
+    },
+    FirstBoot {
+        what: "name of the machine for iSCSI",
+        wanted_if: "usr/sbin/iscsi-iname",
+        missing_without: "etc/iscsi/initiatorname.iscsi",
+        script: "umask 077; echo \"InitiatorName=$(iscsi-iname -p iqn.1993-08.org.debian:01)\" \
+                 >/etc/iscsi/initiatorname.iscsi",
+        before: &["iscsid.service", "iscsid.socket"],
+    },
+    FirstBoot {
+        what: "secret of RabbitMQ's nodes",
+        wanted_if: "usr/sbin/rabbitmq-server",
+        missing_without: "var/lib/rabbitmq/.erlang.cookie",
+        script: "umask 377; openssl rand -base64 -out /var/lib/rabbitmq/.erlang.cookie 42 && \
+                 chown rabbitmq:rabbitmq /var/lib/rabbitmq/.erlang.cookie",
+        before: &["rabbitmq-server.service"],
+    },
+    FirstBoot {
+        what: "database of mail aliases",
+        wanted_if: "usr/sbin/postalias",
+        missing_without: "etc/aliases.db",
+        script: "newaliases",
+        before: &["postfix.service"],
     },
     FirstBoot {
         what: "PostgreSQL's clusters",
