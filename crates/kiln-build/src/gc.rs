@@ -260,9 +260,9 @@ fn verdict(thing: Thing, size_bytes: u64, reason: Reason) -> Verdict {
 fn factory_verdicts(factory: &FactoryFacts) -> Vec<Verdict> {
     let thing = Thing::Factory(factory.directory.clone());
     let reason = match &factory.state {
-        FactoryState::Gone => Reason::FactoryGone,
+        FactoryState::Gone => Reason::Gone(factory.directory.clone()),
         FactoryState::There { files: None, .. } => Reason::Unreadable(factory.directory.clone()),
-        FactoryState::There { .. } => Reason::Factory,
+        FactoryState::There { .. } => Reason::Factory(factory.directory.clone()),
     };
     let builds = factory.builds.keys().filter(|_| factory.is_there()).map(|class| {
         let reason =

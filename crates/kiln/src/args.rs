@@ -61,6 +61,7 @@ pub(crate) enum Verb {
     Build(command::build::BuildArgs),
     Why(command::why::WhyArgs),
     Shell(command::shell::ShellArgs),
+    Gc(command::gc::GcArgs),
     Doctor(command::doctor::DoctorArgs),
     /// Print the JSON schema of kiln.toml, for editors.
     Schema,

@@ -9,6 +9,7 @@ use kiln_build::build::BuildError;
 use kiln_build::export::ExportError;
 use kiln_build::factory::FactoryError;
 use kiln_build::fetch::FetchFailure;
+use kiln_build::gc::GcError;
 use kiln_build::lock::{LockFailure, WhyError};
 use kiln_build::shell::ShellError;
 use kiln_build::{IndexesError, MirrorError, PinError};
@@ -205,6 +206,14 @@ impl From<StoreError> for CommandError {
         // The store does not know where its directory comes from; a user can only choose it so.
         let hint = error.hint().unwrap_or_else(|| "is the store yours to write?".to_owned());
         Self::hinted(Kind::Environment, error, Some(format!("{hint} (XDG_CACHE_HOME says where it is)")))
+    }
+}
+
+impl From<GcError> for CommandError {
+    fn from(error: GcError) -> Self {
+        match error {
+            GcError::Store(error) => error.into(),
+        }
     }
 }
 

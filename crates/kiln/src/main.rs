@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use camino::Utf8Path;
 use clap::{CommandFactory as _, Parser as _};
 use jiff::Timestamp;
+use kiln_build::factory::{Factory, SPEC_FILE};
 use kiln_build::{Environment, Host, Memory};
 use kiln_store::{FetchOptions, ProxySettings, Store};
 
@@ -61,6 +62,9 @@ fn run_to_end(args: &Args, output: &Output) -> Result<(), CommandError> {
             command::why::run(why, factory, settings, environment, output)
         }),
         Verb::Shell(_) => Ok(()),
+        Verb::Gc(gc) => {
+            with_environment(args, output, |settings, environment| command::gc::run(gc, settings, environment, output))
+        }
         Verb::Doctor(_) => command::doctor::run(&Settings::read()?.store, output),
         Verb::Schema => {
             let schema = kiln_model::spec::schema();
@@ -89,6 +93,7 @@ fn with_environment<T>(
     let Settings { http_proxy, https_proxy, no_proxy, .. } = &settings;
     let proxy = ProxySettings::parse(http_proxy.as_deref(), https_proxy.as_deref(), no_proxy.as_deref())?;
     let store = Store::open(&settings.store)?;
+    note_factory(&args.global.factory, &store)?;
     let fetch = fetch_options(&settings, proxy, args.global.offline);
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     let now = Timestamp::now();
@@ -97,6 +102,14 @@ fn with_environment<T>(
     let environment =
         Environment { store: &store, fetch: &fetch, host: &host, report: output.report(), memory: &memory, now };
     work(&settings, &environment)
+}
+
+/// What a factory refers to stays in the store for as long as the store knows of the factory.
+fn note_factory(factory: &Utf8Path, store: &Store) -> Result<(), CommandError> {
+    if factory.join(SPEC_FILE).exists() {
+        store.note_factory(&Factory::new(factory).absolute()?)?;
+    }
+    Ok(())
 }
 
 fn fetch_options(settings: &Settings, proxy: ProxySettings, offline: bool) -> FetchOptions {

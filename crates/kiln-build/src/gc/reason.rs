@@ -21,8 +21,8 @@ pub enum Reason {
     OthersAtWork,
     /// Stays: it may still be of use.
     Recent,
-    /// Stays: the factory is there.
-    Factory,
+    /// Stays: this factory is there.
+    Factory(Utf8PathBuf),
     /// Goes: nobody claims it.
     NotLocked,
     /// Goes: the class was built anew from other layers.
@@ -31,6 +31,8 @@ pub enum Reason {
     NoClass(String),
     /// Goes: its factory no longer has its class.
     ClassGone,
+    /// Goes: this factory is not there any more.
+    Gone(Utf8PathBuf),
     /// Goes: its factory is not there any more.
     FactoryGone,
     /// Goes: it is not whole, or was never flushed before the machine stopped.
@@ -55,11 +57,12 @@ impl Reason {
             | Self::InUse
             | Self::OthersAtWork
             | Self::Recent
-            | Self::Factory => false,
+            | Self::Factory(_) => false,
             Self::NotLocked
             | Self::Replaced(_)
             | Self::NoClass(_)
             | Self::ClassGone
+            | Self::Gone(_)
             | Self::FactoryGone
             | Self::DoesNotCount
             | Self::OtherVersion
@@ -75,11 +78,12 @@ impl fmt::Display for Reason {
             Self::Locked(factory) => write!(f, "locked in {factory}"),
             Self::LastBuild(factory) => write!(f, "of last builds in {factory}"),
             Self::BelowFailed => f.write_str("below failed trees"),
-            Self::Unreadable(factory) => write!(f, "kept because the lock in {factory} cannot be read"),
+            Self::Unreadable(factory) => write!(f, "the lock in {factory} cannot be read, and may claim anything"),
             Self::InUse => f.write_str("in use now"),
-            Self::OthersAtWork => f.write_str("kept because another kiln is at work"),
+            Self::OthersAtWork => f.write_str("claimed by nobody yet, while another kiln is at work"),
             Self::Recent => f.write_str("recent"),
-            Self::Factory => f.write_str("in use"),
+            Self::Factory(factory) => write!(f, "{factory}"),
+            Self::Gone(factory) => write!(f, "{factory} is gone"),
             Self::NotLocked => f.write_str("in no known factory's lock"),
             Self::Replaced(class) => write!(f, "of class {class}, replaced by newer builds"),
             Self::NoClass(class) => write!(f, "of class {class}, which no known factory has"),

@@ -108,9 +108,13 @@ fn files_stay_where_a_lock_has_them() {
     check_file(facts(Vec::new()), "nginx", "goes: in no known factory's lock");
     check_file(elsewhere(there(&[], &["apache"])), "apache", "stays: locked in /srv/other");
     check_file(elsewhere(FactoryState::Gone), "apache", "goes: in no known factory's lock");
-    check_file(elsewhere(unreadable()), "apache", "stays: kept because the lock in /srv/other cannot be read");
+    check_file(
+        elsewhere(unreadable()),
+        "apache",
+        "stays: the lock in /srv/other cannot be read, and may claim anything",
+    );
     check_file(elsewhere(unreadable()), "nginx", "stays: locked in /srv/shop");
-    check_file(busy(), "apache", "stays: kept because another kiln is at work");
+    check_file(busy(), "apache", "stays: claimed by nobody yet, while another kiln is at work");
     check_file(busy(), "nginx", "stays: locked in /srv/shop");
 }
 
@@ -120,7 +124,11 @@ fn forms_of_files_stay_with_their_files() {
     check_derived(shop(), derived(UNPACKED, "apache", 0), "goes: in no known factory's lock");
     check_derived(shop(), derived("unpacked-v0", "nginx", 0), "goes: of another version of kiln");
     check_derived(busy(), derived("unpacked-v0", "nginx", 0), "stays: locked in /srv/shop");
-    check_derived(busy(), derived(UNPACKED, "apache", 0), "stays: kept because another kiln is at work");
+    check_derived(
+        busy(),
+        derived(UNPACKED, "apache", 0),
+        "stays: claimed by nobody yet, while another kiln is at work",
+    );
     check_derived(shop(), derived("packages-v1-amd64", "nginx", 90), "stays: locked in /srv/shop");
     check_derived(shop(), derived("packages-v0-amd64", "nginx", 90), "goes: of another version of kiln");
     check_derived(shop(), derived("tree-facts-v1", "anything", 29), "stays: recent");
@@ -191,18 +199,18 @@ fn factories_and_builds_are_forgotten_with_their_directory() {
         let text = |share: &Share| format!("{:?} {} {} {}", share.group, share.goes, share.count, share.reason);
         plan(facts).shares().iter().map(text).collect::<Vec<_>>()
     };
-    assert_eq!(shares(&shop()), ["Factories false 1 in use", "Builds false 1 of last builds in /srv/shop"]);
+    assert_eq!(shares(&shop()), ["Factories false 1 /srv/shop", "Builds false 1 of last builds in /srv/shop"]);
     let gone = shares(&elsewhere(FactoryState::Gone));
     assert_eq!(
         gone,
         [
-            "Factories false 1 in use",
-            "Factories true 1 of factories that are gone",
+            "Factories false 1 /srv/shop",
+            "Factories true 1 /srv/other is gone",
             "Builds false 1 of last builds in /srv/shop"
         ]
     );
     let without_class = shares(&elsewhere(there(&["web"], &[])));
-    assert_eq!(without_class[2], "Builds true 1 of classes that their factory no longer has");
+    assert_eq!(without_class[3], "Builds true 1 of classes that their factory no longer has");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod doctor;
 pub(crate) mod fetch;
+pub(crate) mod gc;
 pub(crate) mod init;
 pub(crate) mod lock;
 pub(crate) mod shell;

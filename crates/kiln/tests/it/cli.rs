@@ -128,6 +128,7 @@ fn help_of_every_verb() {
       init         Write a factory to start from
       lock         Write kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for
       fetch        Bring every locked file into the store, verified
+      gc           Remove from the store what nothing refers to any more
       doctor       Say what this machine allows Kiln to do, and how to mend what it does not
       schema       Print the JSON schema of kiln.toml, for editors
       completions  Print a completion script for a shell
@@ -287,7 +288,7 @@ fn help_of_every_verb() {
           --offline
               Use no network: what is not in the store or in a file: mirror is an error
     ");
-    for verb in ["init", "lock", "fetch", "doctor", "schema", "completions"] {
+    for verb in ["init", "lock", "fetch", "gc", "doctor", "schema", "completions"] {
         assert!(help("-h").contains(&format!("\n  {verb} ")), "{verb}");
     }
 }

@@ -11,6 +11,7 @@ mod damaged;
 mod doctor;
 mod fetch;
 mod fixture;
+mod gc;
 mod indexes;
 mod init;
 mod interrupted;
