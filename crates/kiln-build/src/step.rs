@@ -105,14 +105,6 @@ impl Problem {
         }
     }
 
-    /// The same refusal, with what to do about it where that is known.
-    fn maybe_hint(self, hint: Option<String>) -> Self {
-        match hint {
-            Some(hint) => self.hint(hint),
-            None => self,
-        }
-    }
-
     fn into_error(self, last_lines: &[String]) -> StageError {
         match self {
             Self::Refused { message, hint } => StageError::Refused { message, hint },

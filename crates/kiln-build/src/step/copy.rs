@@ -112,10 +112,8 @@ pub(super) fn directory_mode(mode: Option<Mode>) -> u32 {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use fs_err as fs;
-
-    use super::*;
     use crate::step::ground::{Ground, for_each_identity};
+    use fs_err as fs;
 
     fn factory(ground: &Ground) {
         ground.write("site/index.html", "hello\n");

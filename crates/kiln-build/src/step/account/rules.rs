@@ -59,7 +59,7 @@ impl Defaults {
     /// The number that a key has: decimal, or octal with a leading zero.
     fn number(&self, key: &str) -> Option<u32> {
         let pairs = self.text.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
-        let value = pairs.filter(|(name, _)| *name == key).last()?.1.trim();
+        let value = pairs.rev().find(|(name, _)| *name == key)?.1.trim();
         match value.strip_prefix('0').filter(|rest| !rest.is_empty()) {
             Some(octal) => u32::from_str_radix(octal, 8).ok(),
             None => value.parse().ok(),
