@@ -11,8 +11,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, set_child_subreaper,
     set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid, wait,
@@ -68,6 +69,22 @@ impl Inside<'_> {
     /// If one of them is missing, or they are not of one kind.
     pub fn bind(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
         Ok(mount_bind(from.as_str(), to.as_str())?)
+    }
+
+    /// Shows what is in a directory of the sandbox at another directory too, read-only, and so that mount tables do not tell
+    /// where on the host it lies.
+    ///
+    /// # Errors
+    /// If one of them is missing, or this kernel cannot lay one directory over another here.
+    pub fn show(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
+        // An overlay needs two layers to be read-only; the tmpfs that covers `/run` in every sandbox has room for an empty one.
+        let empty = Utf8Path::new("/run/.empty");
+        fs::create_dir_all(empty)?;
+        let options = format!("lowerdir={from}:{empty},userxattr\0");
+        let options = CStr::from_bytes_until_nul(options.as_bytes()).map_err(io::Error::other)?;
+        let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+        mount("overlay", to.as_str(), "overlay", flags, options)?;
+        fs::remove_dir(empty)
     }
 
     /// Takes away what was bound there, for every program that starts from now on.

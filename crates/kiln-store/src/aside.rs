@@ -7,7 +7,7 @@ use std::fs::{Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use tempfile::NamedTempFile;
 
@@ -19,6 +19,23 @@ pub(crate) fn create(directory: &Utf8Path) -> io::Result<NamedTempFile> {
         // A sweep may have come between creation and lock; the file then has no name any more.
         if names(file.path(), file.as_file())? {
             return Ok(file);
+        }
+    }
+}
+
+/// A new, empty directory in `directory`, and what locks it.
+pub(crate) fn create_directory(directory: &Utf8Path) -> io::Result<(Utf8PathBuf, fs::File)> {
+    loop {
+        let path = tempfile::Builder::new().tempdir_in(directory)?.keep();
+        let path = Utf8PathBuf::from_path_buf(path).map_err(|_| io::Error::from(io::ErrorKind::InvalidFilename))?;
+        let lock = match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            result => result?,
+        };
+        lock.file().lock()?;
+        // A sweep may have come between creation and lock.
+        if names(&path, lock.file())? {
+            return Ok((path, lock));
         }
     }
 }
@@ -36,7 +53,7 @@ fn sync_parent(path: &Utf8Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
 }
 
-/// Removes the files of `directory` whose writer died.
+/// Removes the files and directories of `directory` whose writer died.
 pub(crate) fn sweep(directory: &Utf8Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -51,6 +68,10 @@ pub(crate) fn sweep(directory: &Utf8Path) -> io::Result<()> {
 
 fn remove_unless_locked(path: &std::path::Path, file: &fs::File) -> io::Result<()> {
     match file.file().try_lock() {
+        Ok(()) if file.metadata()?.is_dir() => match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
         Ok(()) => remove_if_there(path),
         Err(TryLockError::WouldBlock) => Ok(()),
         Err(TryLockError::Error(error)) => Err(error),
@@ -85,6 +106,11 @@ mod tests {
         let directory = Utf8Path::from_path(directory.path()).unwrap();
         let held = create(directory).unwrap();
         fs::write(directory.join("left-by-a-dead-process"), "x").unwrap();
+        let (path, lock) = create_directory(directory).unwrap();
+        fs::write(path.join("in it"), "x").unwrap();
+        sweep(directory).unwrap();
+        assert!(path.join("in it").exists());
+        drop(lock);
         sweep(directory).unwrap();
         let left: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [held.path()]);

@@ -16,7 +16,8 @@
 //!   partial/abcd....origin     where that download came from and its validator, so that it can be resumed
 //!   derived/NAME/abcd...       what was computed from files, by the digest of what it was computed from
 //!   slot/abcd...               documents that change, by the digest of their name
-//!   tmp/                       files being written, each locked by its writer; what nobody locks is swept away
+//!   tmp/                       files being written, and links to entries under other names, each locked by the process
+//!                              that works with it; what nobody locks is swept away
 //!   quarantine/abcd...         entries whose bytes no longer had their digest; the last of each
 //! ```
 //!
@@ -43,6 +44,7 @@ mod fetch;
 mod garbage;
 mod landing;
 mod layer;
+mod links;
 mod pause;
 mod pin;
 mod public;
@@ -60,6 +62,7 @@ pub use garbage::{DerivedEntry, Leftover, LeftoverKind};
 pub use layer::{
     FailedTree, FailedUse, LayerDraft, LayerFacts, LayerRecord, LayerUse, Layers, MadeIds, Remove, StoredLayer,
 };
+pub use links::Links;
 pub use pin::Pinned;
 pub use public::public_url;
 pub use slot::{Slot, SlotDocument};

@@ -33,8 +33,10 @@ const ORIGIN: &str = "/run/kiln/origin";
 /// Where the lines of a shell step are written, to be run.
 const LINES: &str = "/run/kiln/step";
 
-/// What every program of a step gets besides the sandbox's environment. Python's compiled files would hold times.
-const ENVIRONMENT: [(&str, &str); 2] = [("PYTHONDONTWRITEBYTECODE", "1"), repository::VARIABLE];
+/// What every program of a step gets besides the sandbox's environment. Python's compiled files would hold times; the order
+/// in which Perl and Python go through a set is another in each process, unless told.
+const ENVIRONMENT: [(&str, &str); 4] =
+    [("PERL_HASH_SEED", "0"), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONHASHSEED", "0"), repository::VARIABLE];
 
 /// Keeps services from starting: invoke-rc.d(8) asks it, and 101 means "not allowed".
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -71,7 +73,7 @@ pub(crate) fn run(place: &Workplace<'_>, work: &StepWork) -> Result<(), StageErr
     let repository = Repository::read(place.store, &work.repository)?;
     let mut sandbox = place.sandbox();
     sandbox.environment.extend(ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    sandbox.binds = vec![origin(place.factory, "factory"), origin(place.store.root(), "store")];
+    sandbox.binds = vec![origin(place.factory, "factory"), origin(repository.packages(), "packages")];
     let mut output = Output::default();
     let mut on_line = |line: &str| {
         place.watcher.line(line);
@@ -145,9 +147,9 @@ fn prepare(
     sources::show(&work.sources, &origin.join("factory"), FACTORY.into(), place.epoch)?;
     cover(inside, FIRST_ENVIRONMENT)?;
     if find("apt-get").is_some() {
-        repository.lay_out(inside, &origin.join("store"), place.epoch)?;
+        repository.lay_out(inside, &origin.join("packages"), place.epoch)?;
     }
-    for name in ["factory", "store"] {
+    for name in ["factory", "packages"] {
         let path = origin.join(name);
         inside.unbind(&path).and_then(|()| fs::remove_dir(&path)).doing(|| format!("take {path} away"))?;
     }

@@ -2,21 +2,21 @@
 //!
 //! 1. [`Repository::read`] makes the `Packages` text from the control files of the `.deb`s, once per store and selection.
 //! 2. [`Repository::lay_out`], in the tree: apt's configuration, the archive and its lists below [`APT`], which is in memory;
-//!    each `.deb` bound read-only where `Packages` says it is. `APT_CONFIG` leads apt there, so that `apt-get install`
+//!    the `.deb`s, and no others of the store, read-only where `Packages` says they are. `APT_CONFIG` leads apt there, so that `apt-get install`
 //!    works at once, and `apt-get update` too, and nothing of it is ever part of the layer.
 //! 3. [`Repository::settle`], afterwards: sources that the step itself wrote go where an image has them.
 //!
 //! Whatever sources, pins and lists the tree has are not seen: a step has no network. Formats: sources.list(5), apt.conf(5),
 //! and Debian's repository format, a "flat" one with `Packages` and `Release` beside each other.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use fs_err as fs;
 use jiff::Timestamp;
 use kiln_debian::deb::{Control, read_control};
 use kiln_model::digest::{Hasher, Sha256};
 use kiln_model::lock::LockedPackage;
 use kiln_sandbox::Inside;
-use kiln_store::Store;
+use kiln_store::{Links, Store};
 
 use super::{Doing as _, Problem};
 use crate::workplace::StageError;
@@ -62,8 +62,8 @@ const TREE_SOURCES: &str = "/etc/apt/sources.list.d";
 pub(super) struct Repository {
     /// The text of `Packages`.
     index: String,
-    /// Where each `.deb` is in the store, and its name in the archive.
-    packages: Vec<(Utf8PathBuf, String)>,
+    /// The `.deb`s by their names in the archive.
+    packages: Links,
 }
 
 impl Repository {
@@ -79,15 +79,19 @@ impl Repository {
                 index
             }
         };
-        let place = |package: &LockedPackage| {
-            let path = store.path(&package.sha256);
-            (path.strip_prefix(store.root()).unwrap_or(&path).to_owned(), file_name(package))
-        };
-        Ok(Self { index, packages: packages.iter().map(place).collect() })
+        let names: Vec<(&Sha256, String)> =
+            packages.iter().map(|package| (&package.sha256, file_name(package))).collect();
+        let packages = store.links(names.iter().map(|(digest, name)| (*digest, name.as_str())))?;
+        Ok(Self { index, packages })
     }
 
-    /// Puts it into the tree, whose `/run` is in memory. `store` is where the store is seen there.
-    pub(super) fn lay_out(&self, inside: &Inside<'_>, store: &Utf8Path, epoch: i64) -> Result<(), Problem> {
+    /// The directory of `.deb`s.
+    pub(super) fn packages(&self) -> &Utf8Path {
+        self.packages.path()
+    }
+
+    /// Puts it into the tree, whose `/run` is in memory. `packages` is where the directory of `.deb`s is seen there.
+    pub(super) fn lay_out(&self, inside: &Inside<'_>, packages: &Utf8Path, epoch: i64) -> Result<(), Problem> {
         let apt = Utf8Path::new(APT);
         for directory in ["cache/archives/partial", "lists/partial", "log", "repository/pool", "sources.list.d"] {
             fs::create_dir_all(apt.join(directory)).doing(|| "make apt's directories".to_owned())?;
@@ -104,7 +108,7 @@ impl Repository {
         for (name, text) in texts {
             fs::write(apt.join(name), text).doing(|| format!("write apt's {name}"))?;
         }
-        self.packages.iter().try_for_each(|(path, name)| show(inside, &store.join(path), &pool().join(name)))
+        inside.show(packages, &apt.join("repository/pool")).doing(|| "show the locked packages to apt".to_owned())
     }
 
     /// Moves sources that the step wrote where apt looks for them into the tree.
@@ -121,17 +125,6 @@ impl Repository {
         }
         Ok(())
     }
-}
-
-fn pool() -> Utf8PathBuf {
-    Utf8Path::new(APT).join("repository/pool")
-}
-
-/// Shows a `.deb` of the store, and no more of the store.
-fn show(inside: &Inside<'_>, from: &Utf8Path, to: &Utf8Path) -> Result<(), Problem> {
-    let doing = || format!("show {} to apt", to.file_name().unwrap_or_default());
-    fs::write(to, "").doing(doing)?;
-    inside.bind(from, to).doing(doing)
 }
 
 /// As Debian's archive names the file: without the epoch, which a name cannot hold.

@@ -91,6 +91,25 @@ fn what_was_bound_can_be_shown_elsewhere_and_taken_away() {
 }
 
 #[test]
+fn a_directory_is_shown_without_a_trace_of_where_it_lies() {
+    for_each_identity(|ground| {
+        let store = ground.write("store", Vec::new(), |root| fs::write(root.join("shown"), "shown").unwrap());
+        let mut sandbox = ground.plain();
+        sandbox.binds.push(Bind { from: store.clone(), to: "/run/whole".into(), read_only: true });
+        let (seen, lines) = call_in(&sandbox, |inside| {
+            fs::create_dir("/run/one").unwrap();
+            inside.show("/run/whole".into(), "/run/one".into()).unwrap();
+            inside.unbind("/run/whole".into()).unwrap();
+            let script = "cat /run/one/shown; echo; ls -A /run; grep /run/one /proc/self/mounts | cut -d ' ' -f 1-3; \
+                          ! { echo x > /run/one/new; } 2>/dev/null";
+            inside.run(&Command::shell(script)).unwrap()
+        });
+        assert_eq!(seen.unwrap(), Ending::Code(0), "{lines:?}");
+        assert_eq!(lines, ["shown", "one", "whole", "overlay /run/one overlay"]);
+    });
+}
+
+#[test]
 fn the_first_process_is_called_as_an_init_system_is() {
     for_each_identity(|ground| {
         let (_, lines) =
