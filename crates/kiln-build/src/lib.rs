@@ -23,6 +23,7 @@ mod index;
 pub mod lock;
 mod mirror;
 pub mod normalise;
+mod package;
 mod pin;
 mod problem;
 mod release;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use kiln_debian::deb::DebError;
 use kiln_sandbox::{CancelToken, Ending, Identity, Sandbox, SandboxError, Tree, Upper};
 use kiln_store::{Store, StoreError};
 
@@ -73,6 +74,15 @@ pub enum StageError {
         message: String,
         /// What to do about it.
         hint: Option<String>,
+    },
+    /// A package is damaged, or dpkg would not take it.
+    #[error("unpack {package}")]
+    Package {
+        /// Its name and version.
+        package: String,
+        /// Why.
+        #[source]
+        source: DebError,
     },
     /// The sandbox failed.
     #[error(transparent)]

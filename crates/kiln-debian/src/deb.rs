@@ -1,10 +1,12 @@
 //! `.deb` files: an `ar` archive of `debian-binary`, `control.tar` and `data.tar` (deb(5)).
 //!
 //! 1. [`Deb::open`] reads what comes before the data: the format's version and the whole of `control.tar`.
-//! 2. [`Deb::into_data`] goes on to `data.tar`, which is streamed: packages are large.
+//! 2. [`Deb::into_data`] goes on to `data.tar`, which is streamed: packages are large. [`data`] reads its entries.
 //!
 //! [`read_control`] is the first alone. The `ar` reader is as strict as dpkg's: this is text that a mirror may have
 //! damaged, not an archive format to be generous with. `control.tar` is held in memory, bounded.
+
+pub mod data;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,6 +42,8 @@ pub struct Control {
 pub struct ControlFile {
     /// Permission bits.
     pub mode: u32,
+    /// Time of modification, in seconds since 1970.
+    pub modified: i64,
     /// Its content.
     pub bytes: Vec<u8>,
 }
@@ -120,6 +124,14 @@ pub enum DebError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// `data.tar` has something that dpkg would not place.
+    #[error("data.tar has `{path}`: {reason}")]
+    DataEntry {
+        /// As the archive names it.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// There is no control file.
     #[error("control.tar has no file `control`")]
     NoControl,
@@ -185,6 +197,14 @@ impl<R: Read + Send> Data<R> {
 }
 
 impl Control {
+    /// Puts together what [`Control::text`] and [`Control::files`] gave.
+    ///
+    /// # Errors
+    /// When the text is no control file.
+    pub fn from_parts(text: Vec<u8>, files: BTreeMap<String, ControlFile>) -> Result<Self, DebError> {
+        Ok(Self { text: checked_control_text(text)?, files })
+    }
+
     /// The control file as it is written.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -239,12 +259,13 @@ fn parse_control_tar(tar: &[u8]) -> Result<Control, DebError> {
         }
         let name = control_name(&path, entry.header().entry_type()).map_err(wrong)?;
         let mode = entry.header().mode().map_err(failed)? & 0o7777;
+        let modified = entry.header().mtime().map_err(failed)?.cast_signed();
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(failed)?;
         if files.len() == CONTROL_FILES_MAX {
             return Err(wrong("there are too many files"));
         }
-        if files.insert(name.to_owned(), ControlFile { mode, bytes }).is_some() {
+        if files.insert(name.to_owned(), ControlFile { mode, modified, bytes }).is_some() {
             return Err(wrong("it is there twice"));
         }
     }

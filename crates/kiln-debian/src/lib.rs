@@ -9,6 +9,7 @@
 //! - [`sources`]: the mirrors and keys that a host's apt is configured for.
 //! - [`deb`]: one package: its control file, its scripts, its data as a stream.
 //! - [`relation`]: what packages demand of each other; [`index`]: `Packages`, parsed once and read where it lies.
+//! - [`dpkg`]: what dpkg knows about a tree, and its rules for placing a package.
 //! - [`universe`]: all indexes as one, with apt's rules of preference; [`solve`]: which packages; [`order`]: when.
 //!
 //! Architecture invariant: this crate is pure. It opens no file and knows no clock, environment, network or random
@@ -19,6 +20,7 @@
 pub mod compression;
 pub mod deb;
 pub mod deb822;
+pub mod dpkg;
 pub mod index;
 pub mod openpgp;
 pub mod order;

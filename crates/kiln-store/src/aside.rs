@@ -48,6 +48,13 @@ pub(crate) fn publish(file: NamedTempFile, target: &Utf8Path, mode: u32) -> io::
     sync_parent(target)
 }
 
+/// Gives `file` the name `target` without flushing anything: for what can be made again and is checked when it is read.
+pub(crate) fn publish_unflushed(file: NamedTempFile, target: &Utf8Path, mode: u32) -> io::Result<()> {
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.persist(target).map_err(|error| error.error)?;
+    Ok(())
+}
+
 /// Flushes the directory that holds `path`, so that a rename into it survives a power failure.
 fn sync_parent(path: &Utf8Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())

@@ -54,6 +54,7 @@ mod slot;
 mod store;
 
 pub use client::{ProxyError, ProxySettings};
+pub use derived::DerivedDraft;
 pub use document::{Document, Validators};
 pub use factory::{Build, BuiltStage, KnownFactory};
 pub use failure::{FailureReason, FetchError, FetchFailure};

@@ -49,7 +49,7 @@ impl StageFailure {
             StageError::Program { hint, .. } | StageError::Refused { hint, .. } => hint.clone(),
             StageError::Sandbox(error) => error.hint(),
             StageError::Store(error) => error.hint(),
-            StageError::Io { .. } => None,
+            StageError::Package { .. } | StageError::Io { .. } => None,
         }
     }
 
@@ -59,7 +59,9 @@ impl StageFailure {
         match &self.error {
             StageError::Program { last_lines, .. } => last_lines,
             StageError::Sandbox(error) => error.last_lines(),
-            StageError::Refused { .. } | StageError::Store(_) | StageError::Io { .. } => &[],
+            StageError::Refused { .. } | StageError::Package { .. } | StageError::Store(_) | StageError::Io { .. } => {
+                &[]
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use kiln_disk::{Change, Layer, Node, Tree};
 use kiln_model::digest::Sha256;
 use kiln_model::event::{Event, Report};
+use kiln_model::lock::LockedPackage;
 use kiln_sandbox::{Identity, Upper, layer};
 use kiln_store::{FailedTree, LayerDraft, LayerFacts, LayerUse, Layers, MadeIds};
 
@@ -22,6 +23,7 @@ use super::{BuildError, BuildOptions, StageFailure, accounts, found, upper};
 
 use crate::factory::Factory;
 use crate::ids::Accounts;
+use crate::package::{self, Unpacked};
 use crate::stage::{Stage, StageId, Stages, Work};
 use crate::tree::{self, TreeError};
 use crate::workplace::{FixedIds, StageError, Watcher, Workplace};
@@ -47,6 +49,8 @@ pub(super) struct Runner<'a> {
     changed: Condvar,
     /// The layers of tools, by stage; held while one is made.
     tools: BTreeMap<StageId, Mutex<Option<Arc<LayerUse>>>>,
+    /// The packages of the stages that are missing, being decompressed in the order in which they are needed.
+    unpacked: Unpacked,
 }
 
 /// A layer that is there.
@@ -77,6 +81,15 @@ struct State {
     error: Option<BuildError>,
 }
 
+/// The packages that a stage installs, in order.
+fn packages_of(stage: &Stage) -> impl Iterator<Item = &LockedPackage> {
+    let waves = match &stage.work {
+        Work::Packages(work) => &work.waves[..],
+        Work::Step(_) => &[],
+    };
+    waves.iter().flatten()
+}
+
 /// Why a stage has no layer.
 enum Stop {
     /// It failed, and the others go on.
@@ -103,7 +116,11 @@ impl<'a> Runner<'a> {
     ) -> Result<Self, BuildError> {
         let directory = factory.absolute()?;
         let tools = plan.stages.iter().filter_map(|stage| stage.tools).map(|id| (id, Mutex::default()));
-        let done = found.into_iter().map(|(id, layer)| (id, Done { layer, took: None })).collect();
+        let done: BTreeMap<StageId, Done> =
+            found.into_iter().map(|(id, layer)| (id, Done { layer, took: None })).collect();
+        let missing = needed.iter().filter(|id| !done.contains_key(id)).filter_map(|id| plan.stages.get(*id));
+        let packages = missing.flat_map(packages_of).cloned();
+        let unpacked = Unpacked::start(environment.store, packages, threads().saturating_sub(1).max(1));
         Ok(Self {
             directory,
             plan,
@@ -115,6 +132,7 @@ impl<'a> Runner<'a> {
             state: Mutex::new(State { done, ..State::default() }),
             changed: Condvar::new(),
             tools: tools.collect(),
+            unpacked,
         })
     }
 
@@ -400,10 +418,7 @@ impl Job<'_, '_> {
             .map_err(|source| StageError::Io { doing: format!("ask for the file system of {tree}"), source })?;
         let place = self.place(true, upper, imposed);
         let epoch = match &self.stage.work {
-            Work::Packages(_) => {
-                let message = "this Kiln cannot install packages yet".to_owned();
-                return Err(StageError::Refused { message, hint: None });
-            }
+            Work::Packages(work) => package::install(&place, work, &self.runner.unpacked)?,
             Work::Step(work) => {
                 step::run(&place, work)?;
                 place.epoch

@@ -1,6 +1,6 @@
 //! The directory: opening, adding, reading, damage.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -233,4 +233,22 @@ fn slots_keep_document_and_validators_together() {
     assert_eq!(slot.load(), None);
     assert!(!path.exists());
     slot.clear().unwrap();
+}
+
+#[test]
+fn a_large_derived_value_is_there_once_it_is_kept() {
+    let world = World::new();
+    let key = Sha256::of(b"a package");
+    let path = world.store.derived_file("unpacked-v1", &key).unwrap();
+    let mut draft = world.store.begin_derived("unpacked-v1", &key).unwrap();
+    draft.write_all(b"half").unwrap();
+    drop(draft);
+    assert!(!path.exists());
+    let mut draft = world.store.begin_derived("unpacked-v1", &key).unwrap();
+    draft.write_all(b"whole").unwrap();
+    assert!(!path.exists());
+    draft.keep().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"whole");
+    assert_eq!(fs::read_dir(world.store.root().join("tmp")).unwrap().count(), 0);
+    assert!(matches!(world.store.begin_derived("../x", &key), Err(StoreError::Name { .. })));
 }
