@@ -311,17 +311,21 @@ fn exclude(directory: &Utf8Path) -> io::Result<Exclusion> {
     }
 }
 
-/// Locks the directory so that nobody may remove it; nothing if it is not there, or being removed.
+/// Locks the directory so that nobody may remove it; nothing if it is not there. Who looks whether it is in use, or moves
+/// it away, holds it for a moment only: that is waited for, or a look would make a layer seem to be missing.
 fn share(directory: &Utf8Path) -> io::Result<Option<fs::File>> {
     let path = directory.join(USE);
     let file = match fs::File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result?,
     };
-    match file.file().try_lock_shared() {
-        Ok(()) => Ok(Some(file).filter(|file| aside::names(&path, file.file()).unwrap_or(false))),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
+    loop {
+        match file.file().lock_shared() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            // It may have been moved away before.
+            Ok(()) => return Ok(aside::names(&path, file.file())?.then_some(file)),
+        }
     }
 }
 

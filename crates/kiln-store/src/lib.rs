@@ -4,6 +4,8 @@
 //! 2. [`Store::get`] asks for small documents that change under one address, such as an `InRelease`.
 //! 3. [`Store::pin`] downloads a file whose digest is to be learned.
 //! 4. [`Store::read`] and [`Store::verify`] hash what they find; [`Store::insert`] and its like add what was made here.
+//! 5. [`Store::layers`] keeps what the stages of a build made, each once for all processes.
+//! 6. [`Store::factories`] knows who uses the store, so that what nobody refers to can be told from what is needed.
 //!
 //! The store is one directory:
 //!
@@ -16,6 +18,13 @@
 //!   partial/abcd....origin     where that download came from and its validator, so that it can be resumed
 //!   derived/NAME/abcd...       what was computed from files, by the digest of what it was computed from
 //!   slot/abcd...               documents that change, by the digest of their name
+//!   layer/abcd.../             what one stage changed: tree, manifest, record; see [`Layers`]
+//!   stage/abcd.../             names of the layers of one stage, by its key
+//!   draft/abcd.../             a layer that is being made, by the one who holds `claim/abcd...`
+//!   failed/abcd.../            the tree of a stage that failed, one for each class of a factory
+//!   factory/abcd.../           a factory that uses the store, and the last build of each of its classes
+//!   claim/                     files that exist to be locked; `claim/open` by everybody, for as long as the store is open
+//!   trash/                     directories that nobody will use again, until [`Layers::sweep`] removes them
 //!   tmp/                       files being written, and links to entries under other names, each locked by the process
 //!                              that works with it; what nobody locks is swept away
 //!   quarantine/abcd...         entries whose bytes no longer had their digest; the last of each
@@ -23,7 +32,7 @@
 //!
 //! A file gets its name under `sha256/` only by a rename, after its digest was found right and its bytes were flushed to
 //! the disk. A process may therefore be killed at any moment: what it leaves is a `partial/` file, which the next
-//! download resumes, or a `tmp/` file, which the next [`Store::open`] removes. Locks are the kernel's, on the files
+//! download resumes, a `tmp/` file, which the next [`Store::open`] removes, or a `draft/`, which the next sweep removes. Locks are the kernel's, on the files
 //! themselves, so that none outlives its holder.
 //!
 //! Architecture invariant: this crate reads no environment variable and no clock but [`std::time::Instant`]; proxies and

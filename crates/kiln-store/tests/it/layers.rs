@@ -568,6 +568,26 @@ fn looking_and_removing_beside_making() {
 }
 
 #[test]
+fn looking_at_all_layers_hides_none() {
+    let place = Place::new();
+    let name = *stage(&place.layers(), "a", 1).0.name();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert!(place.layers().all().unwrap()[0].record.is_some());
+                }
+            });
+        }
+        for _ in 0..5000 {
+            assert!(place.layers().get(&name).unwrap().is_some());
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn a_full_disk_leaves_a_good_store() {
     let place = Place::new();
     let possible =
