@@ -11,6 +11,7 @@
 
 mod aside;
 mod directory;
+mod gzip;
 mod oci;
 #[cfg(test)]
 mod tests;

@@ -6,19 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use camino::Utf8Path;
-use flate2::{Compression, GzBuilder};
 use fs_err as fs;
 use jiff::Timestamp;
 use kiln_disk::tar::{self, Content};
 use kiln_disk::{Change, Layer, Node, NodeKind, Tree};
-use kiln_model::digest::Sha256;
+use kiln_model::digest::{Hasher, Sha256};
 use serde::Serialize;
 
 use super::aside::Aside;
-use super::{BUFFER_BYTES, Hashing, TreeExport, TreeExportError, copy, tar_problem};
+use super::{BUFFER_BYTES, Hashing, TreeExport, TreeExportError, gzip, tar_problem};
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
@@ -46,6 +43,7 @@ pub(super) struct Image {
 
 /// One layer as it was written.
 struct Blob {
+    digest: Sha256,
     descriptor: Descriptor,
     /// Digest of the archive before compression.
     difference: Sha256,
@@ -122,13 +120,12 @@ struct History {
 /// Writes the image into the directory.
 pub(super) fn write(export: &TreeExport<'_>, aside: &Aside) -> Result<Image, TreeExportError> {
     fs::create_dir_all(aside.path().join(BLOBS)).map_err(aside.failed())?;
-    let blobs = layers(export, aside)?;
+    let layers = export.tree.layers().enumerate();
+    let blobs = layers.map(|(number, (_, layer))| write_layer(export, aside, number, layer));
+    let blobs: Vec<Blob> = blobs.collect::<Result<_, _>>()?;
     let mut files = Files { aside, files: BTreeMap::new() };
-    for blob in &blobs {
-        let Descriptor { digest, size, .. } = &blob.descriptor;
-        if let Some(digest) = digest.strip_prefix("sha256:").and_then(|digest| digest.parse::<Sha256>().ok()) {
-            files.files.insert(format!("{BLOBS}/{digest}"), (digest, *size));
-        }
+    for Blob { digest, descriptor, .. } in &blobs {
+        files.files.insert(format!("{BLOBS}/{digest}"), (*digest, descriptor.size));
     }
     let config = files.blob(CONFIG_TYPE, &config(export, &blobs))?;
     let layers = blobs.into_iter().map(|blob| blob.descriptor).collect();
@@ -202,68 +199,29 @@ fn json(document: &impl Serialize) -> Result<Vec<u8>, TreeExportError> {
     serde_json::to_vec(document).map_err(|error| TreeExportError::Refused { message: error.to_string() })
 }
 
-/// All layers, several at a time.
-fn layers(export: &TreeExport<'_>, aside: &Aside) -> Result<Vec<Blob>, TreeExportError> {
-    let count = export.tree.layers().len();
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(usize, Blob)>, TreeExportError> {
-        let mut blobs = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some((_, layer)) = export.tree.layers().nth(number) else { return Ok(blobs) };
-            blobs.push((number, write_layer(export, aside, number, layer)?));
-        }
-    };
-    let parts: Vec<_> = std::thread::scope(|scope| {
-        let threads = export.threads.clamp(1, count.max(1));
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
-        let own = work();
-        let others = others.into_iter().map(|other| match other.join() {
-            Ok(part) => part,
-            Err(_) => Err(TreeExportError::Refused { message: "a thread that compressed layers panicked".to_owned() }),
-        });
-        others.chain([own]).collect::<Result<_, _>>()
-    })?;
-    let mut blobs: Vec<(usize, Blob)> = parts.into_iter().flatten().collect();
-    blobs.sort_by_key(|(number, _)| *number);
-    Ok(blobs.into_iter().map(|(_, blob)| blob).collect())
-}
-
 fn write_layer(export: &TreeExport<'_>, aside: &Aside, number: usize, layer: &Layer) -> Result<Blob, TreeExportError> {
     let tree = export.tree;
     let directory = aside.path().join(BLOBS);
     let path = directory.join(format!("layer-{number}"));
-    let file = aside.create(&path)?;
-    let compressed = Hashing::new(std::io::BufWriter::with_capacity(BUFFER_BYTES, file));
-    let mut archive =
-        Hashing::new(GzBuilder::new().operating_system(UNKNOWN_SYSTEM).write(compressed, Compression::new(LEVEL)));
+    let mut compressed = Hashing::new(aside.create(&path)?);
+    let mut difference = Hasher::new();
     let write = |out: &mut dyn Write| {
         let out = std::io::BufWriter::with_capacity(BUFFER_BYTES, out);
         let open = |content: Content<'_>| tree.open(Content { layer: number, ..content });
         tar::write_layer(layer, tree.epoch(), open, out).map_err(|error| tar_problem(&error))
     };
-    let (written, copied) = export.identity.stream(write, |mut pipe| copy(&mut pipe, &mut archive))?;
-    copied.map_err(aside.failed())?;
+    let read = |mut pipe: std::fs::File| {
+        gzip::compress(&mut pipe, &mut compressed, export.threads, |piece| difference.update(piece))
+    };
+    let (written, read) = export.identity.stream(write, read)?;
+    read.map_err(aside.failed())?;
     written?;
-    let (difference, compressor) = archive.finish();
-    let compressed = compressor.finish().map_err(aside.failed())?;
     let size = compressed.size_bytes;
     let (digest, file) = compressed.finish();
-    let file = file.into_inner().map_err(|error| aside.failed()(error.into_error()))?;
     aside.sync(&file)?;
-    rename(&path, &directory, &digest).map_err(aside.failed())?;
+    fs::rename(&path, directory.join(digest.to_string())).map_err(aside.failed())?;
     let descriptor = Descriptor { media_type: LAYER_TYPE, digest: format!("sha256:{digest}"), size, annotations: None };
-    Ok(Blob { descriptor, difference })
-}
-
-/// zlib's default: smaller by a tenth than the fastest levels, and what registries are used to.
-const LEVEL: u32 = 6;
-
-/// In the header of gzip: no system, rather than this one.
-const UNKNOWN_SYSTEM: u8 = 255;
-
-fn rename(path: &Utf8Path, directory: &Utf8Path, digest: &Sha256) -> std::io::Result<()> {
-    fs::rename(path, directory.join(digest.to_string()))
+    Ok(Blob { digest, descriptor, difference: difference.finish() })
 }
 
 fn config(export: &TreeExport<'_>, blobs: &[Blob]) -> Config {
