@@ -12,17 +12,24 @@ pub(crate) struct Problem {
     pub(crate) message: String,
     /// What the system said: its number, where there is one, and its words.
     cause: Option<(Option<i32>, String)>,
+    /// The layer of a tree, counted from the bottom, that is not what it was.
+    pub(crate) damaged: Option<usize>,
 }
 
 impl Problem {
     /// Something that is not as it should be; the system has no complaint.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: None }
+        Self { message: message.into(), cause: None, damaged: None }
     }
 
     /// Something that the system refused.
     pub(crate) fn of(message: impl Into<String>, error: &io::Error) -> Self {
-        Self { message: message.into(), cause: Some((error.raw_os_error(), error.to_string())) }
+        Self { message: message.into(), cause: Some((error.raw_os_error(), error.to_string())), damaged: None }
+    }
+
+    /// A file of a layer whose content is not what it was.
+    pub(crate) fn damaged(message: impl Into<String>, layer: usize) -> Self {
+        Self { message: message.into(), cause: None, damaged: Some(layer) }
     }
 
     /// The message, and the cause as an error again.

@@ -105,7 +105,7 @@ impl TreeError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Damaged { .. } => Some("kiln gc removes it, and kiln build makes it again".to_owned()),
+            Self::Damaged { class, .. } => Some(format!("kiln export {class} gives the layer up and builds it again")),
             Self::Read { .. } => None,
         }
     }

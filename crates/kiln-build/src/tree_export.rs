@@ -23,7 +23,7 @@ use fs_err as fs;
 use kiln_disk::tar::{self, TarError};
 use kiln_model::digest::Sha256;
 use kiln_sandbox::layer::remove_tree;
-use kiln_sandbox::{Identity, SandboxError};
+use kiln_sandbox::{CancelToken, Identity, SandboxError};
 
 use crate::problem::Problem;
 use crate::tree::ClassTree;
@@ -57,6 +57,8 @@ pub struct TreeExport<'a> {
     pub force: bool,
     /// How many threads may work at once.
     pub threads: usize,
+    /// Ends it early.
+    pub cancel: &'a CancelToken,
 }
 
 /// What was written.
@@ -108,12 +110,23 @@ pub enum TreeExportError {
         #[source]
         source: io::Error,
     },
-    /// The tree does not fit into the format, or a layer has changed.
+    /// The tree does not fit into the format.
     #[error("{message}")]
     Refused {
         /// What and why.
         message: String,
     },
+    /// A file is not what it was when its layer was made.
+    #[error("{message}")]
+    Damaged {
+        /// Which file.
+        message: String,
+        /// The layer, which is of no use any more.
+        layer: Sha256,
+    },
+    /// It was asked to end.
+    #[error("the export was interrupted")]
+    Interrupted,
     /// The layers could not be read as their owner.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -127,26 +140,23 @@ impl TreeExportError {
             Self::Exists { .. } => Some("--force replaces it".to_owned()),
             Self::NotReplaced { .. } => Some("choose another --output, or remove it yourself".to_owned()),
             Self::Sandbox(error) => error.hint(),
-            Self::Write { .. } | Self::Stream(_) | Self::Io { .. } | Self::Refused { .. } => None,
-        }
-    }
-}
-
-impl From<Problem> for TreeExportError {
-    fn from(problem: Problem) -> Self {
-        match problem.into_parts() {
-            (message, None) => Self::Refused { message },
-            (doing, Some(source)) => Self::Io { doing, source },
+            Self::Write { .. }
+            | Self::Stream(_)
+            | Self::Io { .. }
+            | Self::Refused { .. }
+            | Self::Damaged { .. }
+            | Self::Interrupted => None,
         }
     }
 }
 
 /// The error of an archive, on its way out of the process that wrote it.
-fn tar_problem(error: &TarError) -> Problem {
+fn tar_problem(error: &TarError, layer: Option<usize>) -> Problem {
+    let message = error.to_string();
     match error {
-        TarError::Read { source, .. } => Problem::of(error.to_string(), source),
-        TarError::Write(source) => Problem::of(error.to_string(), source),
-        TarError::Changed { .. } | TarError::Unfit { .. } => Problem::refused(error.to_string()),
+        TarError::Read { source, .. } | TarError::Write(source) => Problem::of(message, source),
+        TarError::Changed { layer: one, .. } => Problem::damaged(message, layer.unwrap_or(*one)),
+        TarError::Unfit { .. } => Problem::refused(message),
     }
 }
 
@@ -172,13 +182,11 @@ impl TreeExport<'_> {
     pub fn stream_to(&self, out: &mut (dyn Write + Send)) -> Result<TreeExported, TreeExportError> {
         let write = |out: &mut dyn Write| {
             let out = io::BufWriter::with_capacity(BUFFER_BYTES, out);
-            tar::write(self.tree.tree(), |content| self.tree.open(content), out).map_err(|error| tar_problem(&error))
+            let open = |content: tar::Content<'_>| self.tree.open(content);
+            tar::write(self.tree.tree(), open, out).map_err(|error| tar_problem(&error, None))
         };
         let mut out = Hashing::new(out);
-        let (written, copied) = self.identity.stream(write, |mut pipe| copy(&mut pipe, &mut out))?;
-        // A reader that fails is why the writer does.
-        copied.map_err(TreeExportError::Stream)?;
-        written?;
+        self.receive(write, |pipe| copy(pipe, &mut out), TreeExportError::Stream)?;
         Ok(TreeExported { size_bytes: out.size_bytes, digest: Some(out.finish().0), remove_with: None })
     }
 
@@ -209,6 +217,34 @@ impl TreeExport<'_> {
         Ok(TreeExported { size_bytes, digest: Some(image.manifest), remove_with: None })
     }
 
+    /// Has root of the identity write a stream, and reads it. Either may be why the other fails.
+    fn receive(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), Problem>,
+        read: impl FnOnce(&mut dyn io::Read) -> io::Result<()> + Send,
+        failed: impl FnOnce(io::Error) -> TreeExportError,
+    ) -> Result<(), TreeExportError> {
+        let read = |pipe| read(&mut Heeding { pipe, cancel: self.cancel });
+        let (written, read) = self.identity.stream(write, read)?;
+        if self.cancel.is_cancelled() {
+            return Err(TreeExportError::Interrupted);
+        }
+        read.map_err(failed)?;
+        self.outcome(written)
+    }
+
+    /// What came out of the other process.
+    fn outcome<T>(&self, result: Result<T, Problem>) -> Result<T, TreeExportError> {
+        result.map_err(|problem| {
+            let damaged = problem.damaged.and_then(|number| self.tree.layers().nth(number));
+            match (damaged.map(|(layer, _)| *layer.name()), problem.into_parts()) {
+                (Some(layer), (message, _)) => TreeExportError::Damaged { message, layer },
+                (None, (message, None)) => TreeExportError::Refused { message },
+                (None, (doing, Some(source))) => TreeExportError::Io { doing, source },
+            }
+        })
+    }
+
     /// Removes an earlier export, whoever owns what is in it.
     fn remove(&self, old: &Utf8Path) -> Result<(), SandboxError> {
         let removed = if old.is_dir() { fs::remove_dir_all(old) } else { fs::remove_file(old) };
@@ -216,7 +252,7 @@ impl TreeExport<'_> {
     }
 
     fn write_directory(&self, path: &Utf8Path) -> Result<TreeExported, TreeExportError> {
-        let old = self.identity.act(|| directory::write(self.tree, path, self.force))??;
+        let old = self.outcome(self.identity.act(|| directory::write(self.tree, path, self.force))?)?;
         if let Some(old) = old {
             self.remove(&old)?;
         }
@@ -238,6 +274,18 @@ fn shell_word(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// A stream that ends with an error when somebody wants the export to end.
+struct Heeding<'a> {
+    pipe: std::fs::File,
+    cancel: &'a CancelToken,
+}
+
+impl io::Read for Heeding<'_> {
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() { Err(io::ErrorKind::BrokenPipe.into()) } else { self.pipe.read(piece) }
     }
 }
 

@@ -68,6 +68,8 @@ pub enum TarError {
     Changed {
         /// Which.
         path: String,
+        /// Which layer has it.
+        layer: usize,
     },
     /// The format cannot hold this.
     #[error("put /{path} into an archive: {reason}")]
@@ -94,7 +96,7 @@ pub fn write<R: Read>(
     let mut archive = Archive::new(out);
     for (path, entry) in tree.entries() {
         match entry {
-            Entry::Node { node, layer } => archive.node(path, node, || open(Content { layer: *layer, path }))?,
+            Entry::Node { node, layer } => archive.node(Content { layer: *layer, path }, node, &mut open)?,
             Entry::HardLink { to } => {
                 if let Some(node) = tree.node(path) {
                     archive.link(path, to, node)?;
@@ -125,7 +127,7 @@ pub fn write_layer<R: Read>(
         match (change, node) {
             (Change::Gone, _) => archive.mark(directory, &[WHITEOUT, name].concat(), epoch)?,
             (Change::HardLink { to }, Some(node)) => archive.link(path, to, &node)?,
-            (_, Some(node)) => archive.node(path, &node, || open(Content { layer: 0, path }))?,
+            (_, Some(node)) => archive.node(Content { layer: 0, path }, &node, &mut open)?,
             (_, None) => {}
         }
         if matches!(change, Change::Opaque(_)) {
@@ -159,10 +161,11 @@ impl<W: Write> Archive<W> {
 
     fn node<R: Read>(
         &mut self,
-        path: &[u8],
+        place: Content<'_>,
         node: &Node,
-        open: impl FnOnce() -> io::Result<R>,
+        open: impl FnOnce(Content<'_>) -> io::Result<R>,
     ) -> Result<(), TarError> {
+        let path = place.path;
         let mut header = Header { path, node, kind: b'0', size_bytes: 0, link: Vec::new(), device: (0, 0) };
         match &node.kind {
             NodeKind::Directory => header.kind = b'5',
@@ -176,7 +179,7 @@ impl<W: Write> Archive<W> {
         self.header(&header)?;
         match header.size_bytes {
             0 => Ok(()),
-            _ => self.content(path, node, open),
+            _ => self.content(place, node, open),
         }
     }
 
@@ -208,14 +211,14 @@ impl<W: Write> Archive<W> {
     /// Copies a file's content, which must be what it was when it was hashed.
     fn content<R: Read>(
         &mut self,
-        path: &[u8],
+        place: Content<'_>,
         node: &Node,
-        open: impl FnOnce() -> io::Result<R>,
+        open: impl FnOnce(Content<'_>) -> io::Result<R>,
     ) -> Result<(), TarError> {
         let NodeKind::File { size_bytes, sha256 } = &node.kind else { return Ok(()) };
-        let failed = |source| TarError::Read { path: shown(path), source };
-        let changed = || TarError::Changed { path: shown(path) };
-        let mut reader = open().map_err(failed)?;
+        let failed = |source| TarError::Read { path: shown(place.path), source };
+        let changed = || TarError::Changed { path: shown(place.path), layer: place.layer };
+        let mut reader = open(place).map_err(failed)?;
         let (mut hasher, mut left) = (Hasher::new(), *size_bytes);
         loop {
             let length = match reader.read(&mut self.chunk) {

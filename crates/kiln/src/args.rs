@@ -62,6 +62,7 @@ pub(crate) enum Verb {
     Why(command::why::WhyArgs),
     Shell(command::shell::ShellArgs),
     Gc(command::gc::GcArgs),
+    Export(command::export::ExportArgs),
     Doctor(command::doctor::DoctorArgs),
     /// Print the JSON schema of kiln.toml, for editors.
     Schema,

@@ -12,7 +12,10 @@ use kiln_build::fetch::FetchFailure;
 use kiln_build::gc::GcError;
 use kiln_build::lock::{LockFailure, WhyError};
 use kiln_build::shell::ShellError;
+use kiln_build::tree::TreeError;
+use kiln_build::tree_export::TreeExportError;
 use kiln_build::{IndexesError, MirrorError, PinError};
+use kiln_sandbox::IdentityError;
 use kiln_store::{ProxyError, StoreError};
 use serde::Serialize;
 
@@ -198,6 +201,32 @@ impl From<ExportError> for CommandError {
         };
         let hint = error.hint();
         Self::hinted(kind, error, hint)
+    }
+}
+
+impl From<TreeError> for CommandError {
+    fn from(error: TreeError) -> Self {
+        Self::new(Kind::Environment, error)
+    }
+}
+
+impl From<TreeExportError> for CommandError {
+    fn from(error: TreeExportError) -> Self {
+        let kind = match &error {
+            TreeExportError::Exists { .. } | TreeExportError::NotReplaced { .. } => Kind::Usage,
+            TreeExportError::Refused { .. } => Kind::No,
+            TreeExportError::Interrupted => Kind::Interrupted,
+            _ => Kind::Environment,
+        };
+        let hint = error.hint();
+        Self::hinted(kind, error, hint)
+    }
+}
+
+impl From<IdentityError> for CommandError {
+    fn from(error: IdentityError) -> Self {
+        let hint = error.hint();
+        Self::hinted(Kind::Environment, error, hint)
     }
 }
 

@@ -65,6 +65,9 @@ fn run_to_end(args: &Args, output: &Output) -> Result<(), CommandError> {
         Verb::Gc(gc) => {
             with_environment(args, output, |settings, environment| command::gc::run(gc, settings, environment, output))
         }
+        Verb::Export(export) => with_environment(args, output, |settings, environment| {
+            command::export::run(export, factory, settings, environment, output)
+        }),
         Verb::Doctor(_) => command::doctor::run(&Settings::read()?.store, output),
         Verb::Schema => {
             let schema = kiln_model::spec::schema();

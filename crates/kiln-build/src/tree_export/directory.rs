@@ -94,7 +94,7 @@ fn copy(tree: &ClassTree, node: &Node, from: Content<'_>, to: &Path, piece: &mut
         return Ok(());
     }
     let path = from.path.escape_ascii();
-    Err(Problem::refused(format!("read /{path}: its content has changed since its layer was made")))
+    Err(Problem::damaged(format!("read /{path}: its content has changed since its layer was made"), from.layer))
 }
 
 /// Owner, mode, extended attributes and time, in the order in which one does not undo another.

@@ -9,7 +9,7 @@ use std::io::Write;
 
 use fs_err as fs;
 use jiff::Timestamp;
-use kiln_disk::tar::{self, Content};
+use kiln_disk::tar::{self, Content, TarError};
 use kiln_disk::{Change, Layer, Node, NodeKind, Tree};
 use kiln_model::digest::{Hasher, Sha256};
 use serde::Serialize;
@@ -161,7 +161,10 @@ pub(super) fn write_archive(
         fs::File::open(layout.path().join(path))
     };
     let mut out = Hashing::new(std::io::BufWriter::with_capacity(BUFFER_BYTES, out));
-    tar::write(&tree, open, &mut out).map_err(|error| tar_problem(&error))?;
+    tar::write(&tree, open, &mut out).map_err(|error| match error {
+        TarError::Write(source) => layout.failed()(source),
+        error => TreeExportError::Refused { message: error.to_string() },
+    })?;
     Ok(out.size_bytes)
 }
 
@@ -208,14 +211,12 @@ fn write_layer(export: &TreeExport<'_>, aside: &Aside, number: usize, layer: &La
     let write = |out: &mut dyn Write| {
         let out = std::io::BufWriter::with_capacity(BUFFER_BYTES, out);
         let open = |content: Content<'_>| tree.open(Content { layer: number, ..content });
-        tar::write_layer(layer, tree.epoch(), open, out).map_err(|error| tar_problem(&error))
+        tar::write_layer(layer, tree.epoch(), open, out).map_err(|error| tar_problem(&error, Some(number)))
     };
-    let read = |mut pipe: std::fs::File| {
-        gzip::compress(&mut pipe, &mut compressed, export.threads, |piece| difference.update(piece))
+    let read = |pipe: &mut dyn std::io::Read| {
+        gzip::compress(pipe, &mut compressed, export.threads, |piece| difference.update(piece))
     };
-    let (written, read) = export.identity.stream(write, read)?;
-    read.map_err(aside.failed())?;
-    written?;
+    export.receive(write, read, aside.failed())?;
     let size = compressed.size_bytes;
     let (digest, file) = compressed.finish();
     aside.sync(&file)?;

@@ -8,7 +8,7 @@ use camino::Utf8Path;
 use fs_err as fs;
 use kiln_disk::Tree;
 use kiln_model::digest::Sha256;
-use kiln_sandbox::{Identity, layer};
+use kiln_sandbox::{CancelToken, Identity, layer};
 use kiln_store::LayerUse;
 
 use super::{TreeExport, TreeExportError, TreeFormat};
@@ -45,8 +45,9 @@ fn export(
     force: bool,
     place: &Utf8Path,
 ) -> Result<super::TreeExported, TreeExportError> {
-    let identity = ground.identity;
-    let export = TreeExport { class: "web", architecture: "amd64", tree, identity, format, force, threads };
+    let (identity, cancel) = (ground.identity, CancelToken::new().unwrap());
+    let export =
+        TreeExport { class: "web", architecture: "amd64", tree, identity, format, force, threads, cancel: &cancel };
     export.write_to(place)
 }
 
@@ -234,11 +235,9 @@ fn a_layer_that_changed_ends_every_export() {
             (TreeFormat::Directory, "c"),
         ] {
             let error = export(ground, &tree, format, 2, false, &out.join(name)).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "read /srv/index.html: its content has changed since its layer was made",
-                "{name}"
-            );
+            let TreeExportError::Damaged { message, layer } = &error else { panic!("{name}: {error:?}") };
+            assert_eq!(message, "read /srv/index.html: its content has changed since its layer was made");
+            assert_eq!(layer, layers[1].name());
         }
         check_names(&out, &[]);
     });
@@ -278,9 +277,18 @@ impl io::Write for Closed {
 fn an_output_that_is_closed_is_why_the_export_ends() {
     for_each_identity(|ground| {
         let tree = ClassTree::read(&layers(ground), EPOCH).unwrap();
-        let identity = ground.identity;
+        let (identity, cancel) = (ground.identity, CancelToken::new().unwrap());
         let (format, force, threads) = (TreeFormat::Tar, false, 1);
-        let export = TreeExport { class: "web", architecture: "amd64", tree: &tree, identity, format, force, threads };
+        let export = TreeExport {
+            class: "web",
+            architecture: "amd64",
+            tree: &tree,
+            identity,
+            format,
+            force,
+            threads,
+            cancel: &cancel,
+        };
         let error = export.stream_to(&mut Closed(3)).unwrap_err();
         assert!(
             matches!(&error, TreeExportError::Stream(error) if error.kind() == io::ErrorKind::BrokenPipe),
@@ -289,5 +297,30 @@ fn an_output_that_is_closed_is_why_the_export_ends() {
         let mut archive = Vec::new();
         let exported = export.stream_to(&mut archive).unwrap();
         assert_eq!(exported.digest, Some(Sha256::of(&archive)));
+    });
+}
+
+#[test]
+fn an_export_that_is_interrupted_leaves_nothing() {
+    for_each_identity(|ground| {
+        let tree = ClassTree::read(&layers(ground), EPOCH).unwrap();
+        let out = ground.directory("out");
+        let (identity, cancel) = (ground.identity, CancelToken::new().unwrap());
+        cancel.cancel();
+        for (format, name) in [(TreeFormat::Tar, "a.tar"), (TreeFormat::Oci, "b")] {
+            let (force, threads) = (false, 1);
+            let export = TreeExport {
+                class: "web",
+                architecture: "amd64",
+                tree: &tree,
+                identity,
+                format,
+                force,
+                threads,
+                cancel: &cancel,
+            };
+            assert!(matches!(export.write_to(&out.join(name)), Err(TreeExportError::Interrupted)));
+        }
+        check_names(&out, &[]);
     });
 }

@@ -112,16 +112,16 @@ pub(crate) fn run(
 }
 
 /// A token that Ctrl-C throws.
-fn cancel_token() -> std::result::Result<CancelToken, CommandError> {
+pub(super) fn cancel_token() -> std::result::Result<CancelToken, CommandError> {
     let token = CancelToken::new().and_then(|token| token.heed_signals(GRACE).map(|()| token));
     token.map_err(|error| CommandError::new(Kind::Environment, error))
 }
 
-fn processors() -> usize {
+pub(super) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-fn milliseconds(took: Duration) -> u64 {
+pub(super) fn milliseconds(took: Duration) -> u64 {
     u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -190,7 +190,7 @@ fn describe(built: &Built, took: Duration) -> String {
 }
 
 /// All that failed, as one error.
-fn failure(failures: &[StageFailure]) -> Option<CommandError> {
+pub(super) fn failure(failures: &[StageFailure]) -> Option<CommandError> {
     let first = failures.first()?;
     let text = failures.iter().map(show).collect::<Vec<_>>().join("\n\n");
     let kind = if first.is_about_this_machine() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod doctor;
+pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod gc;
 pub(crate) mod init;
