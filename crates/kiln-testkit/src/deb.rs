@@ -54,6 +54,8 @@ fn with_parents(entries: &BTreeMap<String, Entry>) -> BTreeMap<String, Entry> {
 fn append_entry(archive: &mut tar::Builder<Vec<u8>>, path: &str, entry: &Entry) {
     let mut header = tar::Header::new_gnu();
     header.set_mtime(EPOCH_SECONDS);
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_username("root").expect("a short name");
     header.set_groupname("root").expect("a short name");
     header.set_mode(entry.mode());

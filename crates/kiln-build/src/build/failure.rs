@@ -74,6 +74,6 @@ impl StageFailure {
     /// Whether what the spec asks for cannot be done.
     #[must_use]
     pub fn is_about_the_spec(&self) -> bool {
-        matches!(self.error, StageError::Refused { .. })
+        matches!(self.error, StageError::Refused { .. } | StageError::Package { .. })
     }
 }

@@ -93,7 +93,7 @@ fn packages_of(stage: &Stage) -> impl Iterator<Item = &LockedPackage> {
 /// Why a stage has no layer.
 enum Stop {
     /// It failed, and the others go on.
-    Failed(StageFailure),
+    Failed(Box<StageFailure>),
     /// Nothing goes on.
     All(BuildError),
 }
@@ -119,7 +119,9 @@ impl<'a> Runner<'a> {
         let done: BTreeMap<StageId, Done> =
             found.into_iter().map(|(id, layer)| (id, Done { layer, took: None })).collect();
         let missing = needed.iter().filter(|id| !done.contains_key(id)).filter_map(|id| plan.stages.get(*id));
-        let packages = missing.flat_map(packages_of).cloned();
+        let tools_of = |stage: &Stage| stage.tools.and_then(|id| plan.stages.get(id));
+        let with_tools = missing.flat_map(|stage| tools_of(stage).into_iter().chain([stage]));
+        let packages = with_tools.flat_map(packages_of).cloned();
         let unpacked = Unpacked::start(environment.store, packages, threads().saturating_sub(1).max(1));
         Ok(Self {
             directory,
@@ -239,7 +241,7 @@ impl<'a> Runner<'a> {
         match result {
             Ok(done) => drop(state.done.insert(id, done)),
             Err(Stop::Failed(failure)) => {
-                state.failures.push(failure);
+                state.failures.push(*failure);
                 state.lost.insert(id);
                 // Parents come before their children.
                 for child in &self.needed {
@@ -364,7 +366,8 @@ impl<'a> Runner<'a> {
         self.environment.report.event(Event::StageFailed { class: class.clone(), stage: label.clone() });
         let classes = self.plan.classes.iter().filter(|(_, stages)| stages.contains(&turn));
         let classes = classes.map(|(name, _)| name.clone()).collect();
-        Stop::Failed(StageFailure { class, stage: label, place: stage.place.clone(), error, classes, is_kept })
+        let place = stage.place.clone();
+        Stop::Failed(Box::new(StageFailure { class, stage: label, place, error, classes, is_kept }))
     }
 
     fn report_cached(&self, stage: &Stage, layer: &LayerUse) {
@@ -424,10 +427,10 @@ impl Job<'_, '_> {
                 place.epoch
             }
         };
-        let mut layer = self.scan(epoch)?;
+        let mut layer = self.scan(epoch, place.threads)?;
         if let Some(tools) = &self.tools {
             self.timed("separate", || self.separate(tools, &layer, imposed))?;
-            layer = self.scan(epoch)?;
+            layer = self.scan(epoch, place.threads)?;
         }
         Ok((layer, epoch))
     }
@@ -448,8 +451,8 @@ impl Job<'_, '_> {
         }
     }
 
-    fn scan(&self, epoch: i64) -> Result<Layer, StageError> {
-        self.timed("scan", || scan::finish(&self.draft.tree(), epoch, self.identity, threads()))
+    fn scan(&self, epoch: i64, threads: usize) -> Result<Layer, StageError> {
+        self.timed("scan", || scan::finish(&self.draft.tree(), epoch, self.identity, threads))
     }
 
     /// Takes what belongs to the tools out of the step's layer.

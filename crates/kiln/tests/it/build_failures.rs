@@ -29,7 +29,18 @@ shell = \"echo good >/etc/good\"
 fn a_failing_step_is_named_with_its_line_and_last_lines_and_the_others_go_on() {
     let Some(shop) = living::shop(FAILING) else { return };
     let output = shop.run("build --tree-only").code(1);
-    insta::assert_snapshot!(error_of(&output), @r"");
+    insta::assert_snapshot!(error_of(&output), @r#"
+    error: build class broken: step 1: shell echo begin >/etc/begun; echo one; echo two >&2;...: shell step ended with exit code 3
+      --> kiln.toml:17:1
+       |
+    17 | shell = "echo begin >/etc/begun; echo one; echo two >&2; exit 3"
+       | ^^^^^
+      its last lines:
+        one
+        two
+      not built because of it: child
+    hint: kiln shell broken --failed shows its tree
+    "#);
     let rows: Vec<&str> = output.stdout.lines().filter_map(|line| line.split("  ").next()).collect();
     assert_eq!(rows, ["base", "good"], "{}", output.stdout);
     let failed = |command: &str| {
@@ -53,20 +64,20 @@ fn the_same_facts_are_in_json() {
     let told = Told::of(shop.run("build --tree-only --json"), 1);
     assert_eq!(
         told.stages("stage-failed"),
-        ["broken: step 1: shell echo begin >/etc/begun; echo one; echo two >&2; ..."]
+        ["broken: step 1: shell echo begin >/etc/begun; echo one; echo two >&2;..."]
     );
     let failure = &told.result["failures"][0];
     assert_eq!(failure["class"], "broken");
-    assert_eq!((failure["file"].as_str(), failure["line"].as_u64()), (Some("kiln.toml"), Some(14)));
+    assert_eq!((failure["file"].as_str(), failure["line"].as_u64()), (Some("kiln.toml"), Some(17)));
     assert_eq!(failure["last_lines"], serde_json::json!(["one", "two"]));
     assert_eq!(failure["classes"], serde_json::json!(["broken", "child"]));
 }
 
 #[test]
 fn a_failing_script_of_a_package_is_named() {
-    let shop = Shop::with("[class.base]\ndistribution = \"trixie\"\npackages = [\"openssl\"]\n", |repository| {
+    let shop = Shop::with("[class.base]\ndistribution = \"trixie\"\npackages = [\"nginx\"]\n", |repository| {
         let script = "#!/bin/sh\necho cannot go on\nexit 4\n";
-        let broken = crate::fixture::package("openssl").script("postinst", script);
+        let broken = crate::fixture::package("nginx").script("postinst", script);
         living::with_life(repository).change("trixie", |suite| suite.replace(broken))
     });
     let Some(_) = living::shop(CLASSES) else { return };
@@ -74,7 +85,7 @@ fn a_failing_script_of_a_package_is_named() {
     let output = shop.run("build --tree-only").code(1);
     says(
         &output,
-        &["error: build class base: packages: ", "openssl", "    cannot go on\n", "hint: kiln shell base --failed"],
+        &["error: build class base: packages: ", "nginx", "    cannot go on\n", "hint: kiln shell base --failed"],
     );
 }
 
@@ -85,19 +96,19 @@ fn new_ids_are_appended_once_and_then_fixed() {
     let refused = shop.run("build --tree-only --locked").code(2);
     says(
         &refused,
-        &["kiln.lock has no numeric ids for user shop: 999, group shop: 999", "hint: build once without --locked"],
+        &["kiln.lock has no numeric ids for user shop: 100, group shop: 100", "hint: build once without --locked"],
     );
     let in_ci = checked(shop.kiln("build --tree-only").env("CI", "true").run());
     says(&in_ci.code(2), &["kiln.lock has no numeric ids for user shop"]);
     assert_eq!(shop.lock_text(), before);
     let first = build(&shop, "");
     let after = shop.lock_text();
-    assert!(after.starts_with(&before) || after.contains("[ids.users]\nshop = 999"), "{after}");
+    assert!(after.starts_with(&before) || after.contains("[ids.users]\nshop = 100"), "{after}");
     let _ = shop.run("lock --check").success();
     let _ = shop.run("build --tree-only --locked").success();
     assert_eq!(shop.lock_text(), after);
     // Another number, from a person: the step runs again, and gives it.
-    shop.write("kiln.lock", after.replace("shop = 999", "shop = 345"));
+    shop.write("kiln.lock", after.replace("shop = 100", "shop = 345"));
     let moved = build(&shop, "--locked");
     assert_eq!(moved.stages("stage-finished"), ["web: step 3: user shop"]);
     assert_ne!(moved.tree("web"), first.tree("web"));
@@ -111,10 +122,10 @@ fn new_ids_are_appended_once_and_then_fixed() {
 fn an_id_that_is_taken_in_the_lock_is_not_given_again() {
     let Some(shop) = living::shop(CLASSES) else { return };
     let lock = shop.lock_text();
-    shop.write("kiln.lock", format!("{lock}[ids]\nusers.other = 999\ngroups.other = 999\n"));
+    shop.write("kiln.lock", format!("{lock}[ids]\nusers.other = 100\ngroups.other = 100\n"));
     let told = build(&shop, "web");
     let new = told.result["new_ids"].as_array().unwrap();
-    assert!(new.iter().all(|id| !id.as_str().unwrap().ends_with("999")), "{new:?}");
+    assert!(new.iter().all(|id| !id.as_str().unwrap().ends_with("100")), "{new:?}");
     assert_eq!(new.len(), 2);
 }
 
@@ -169,6 +180,6 @@ fn a_file_that_leads_out_of_the_factory_is_refused() {
     shop.spec(&CLASSES.replace("copy = \"site\"", "copy = \"out\""));
     says(
         &shop.run("build --tree-only").code(2),
-        &["error: read out for the step at kiln.toml:17\n  because: a link leads out of the factory"],
+        &["error: read out for the step at kiln.toml:19\n  because: a link leads out of the factory"],
     );
 }

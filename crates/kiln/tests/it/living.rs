@@ -71,7 +71,6 @@ pub(crate) fn shop(classes: &str) -> Option<Shop> {
     }
     shop.write("site/index.html", "hello\n");
     shop.write("site/css/a.css", "a {}\n");
-    // Files that a class without this directory does not read are in nobody's way.
     shop.spec(classes);
     shop.lock();
     Some(shop)
@@ -99,7 +98,9 @@ fn living_dpkg() -> &'static Package {
             let merged = if library.starts_with("/usr") { library.to_string() } else { format!("/usr{library}") };
             living = living.executable(&merged, fs::read(&library).unwrap());
         }
-        living.directory("/usr/share/dpkg", 0o755)
+        let directories = ["/etc/alternatives", "/usr/share/dpkg", "/var/lib/dpkg/alternatives", "/var/lib/dpkg/info"];
+        let directories = directories.into_iter().chain(["/var/lib/dpkg/parts", "/var/lib/dpkg/updates"]);
+        directories.fold(living, |living, path| living.directory(path, 0o755))
     })
 }
 

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
+mod build;
+mod build_failures;
 mod check;
 mod choose;
 mod cli;
@@ -16,6 +18,7 @@ mod indexes;
 mod init;
 mod interrupted;
 mod kept;
+mod living;
 mod lock;
 mod mirrors;
 mod pin;
