@@ -1,9 +1,10 @@
 //! A tree, or one layer of it, as a tar archive: same tree, same bytes.
 //!
 //! POSIX's interchange formats (IEEE 1003.1-2017, `pax`): a `ustar` header, and before it, only where a value does not fit
-//! into one, an extended header. Owners are numbers, names are absent. Entries are in the order of the bytes of their paths;
-//! a file's further names are links to its first. Names are `./etc/passwd`, as `dpkg-deb` and `mmdebstrap` write them, and
-//! the root directory is `./`.
+//! into one, an extended header. Owners are numbers, names are absent. Names are `./etc/passwd`, as `dpkg-deb` and
+//! `mmdebstrap` write them, and the root directory is `./`. Each directory is followed by all that is in it, sorted by the
+//! bytes of names: GNU tar sets a directory's time when it sees the first entry outside. Of a file's names the first in this
+//! order has the content; the others are links to it.
 //!
 //! - Extended attributes are `SCHILY.xattr.NAME` records, which GNU tar (`--xattrs --xattrs-include='*'`), bsdtar and every
 //!   container runtime read.
@@ -94,14 +95,16 @@ pub fn write<R: Read>(
     out: impl Write,
 ) -> Result<(), TarError> {
     let mut archive = Archive::new(out);
-    for (path, entry) in tree.entries() {
-        match entry {
-            Entry::Node { node, layer } => archive.node(Content { layer: *layer, path }, node, &mut open)?,
-            Entry::HardLink { to } => {
-                if let Some(node) = tree.node(path) {
-                    archive.link(path, to, node)?;
-                }
-            }
+    let mut names = Names::default();
+    for (path, entry) in ordered(tree.entries()) {
+        let (first, file) = match entry {
+            Entry::Node { .. } => (path, entry),
+            Entry::HardLink { to } => (to.as_slice(), tree.get(to).unwrap_or(entry)),
+        };
+        let Entry::Node { node, layer } = file else { continue };
+        match names.earlier(first, path) {
+            Some(to) => archive.link(path, to, node)?,
+            None => archive.node(Content { layer: *layer, path }, node, &mut open)?,
         }
     }
     archive.finish()
@@ -118,23 +121,56 @@ pub fn write_layer<R: Read>(
     out: impl Write,
 ) -> Result<(), TarError> {
     let mut archive = Archive::new(out);
-    for (path, change) in &layer.changes {
+    let mut names = Names::default();
+    for (path, change) in ordered(layer.changes.iter().map(|(path, change)| (path.as_slice(), change))) {
         let (directory, name) = split(path);
         if name.starts_with(WHITEOUT) {
             return Err(unfit(path, "a name that begins with `.wh.` means something else in an OCI image"));
         }
-        let node = layer.node(path).map(|node| Node { modified: node.modified.min(epoch), ..node.clone() });
-        match (change, node) {
-            (Change::Gone, _) => archive.mark(directory, &[WHITEOUT, name].concat(), epoch)?,
-            (Change::HardLink { to }, Some(node)) => archive.link(path, to, &node)?,
-            (_, Some(node)) => archive.node(Content { layer: 0, path }, &node, &mut open)?,
-            (_, None) => {}
+        let Some(node) = layer.node(path) else {
+            archive.mark(directory, &[WHITEOUT, name].concat(), epoch)?;
+            continue;
+        };
+        let node = Node { modified: node.modified.min(epoch), ..node.clone() };
+        let first = if let Change::HardLink { to } = change { to } else { path };
+        match names.earlier(first, path) {
+            Some(to) => archive.link(path, to, &node)?,
+            None => archive.node(Content { layer: 0, path }, &node, &mut open)?,
         }
         if matches!(change, Change::Opaque(_)) {
             archive.mark(path, OPAQUE, epoch)?;
         }
     }
     archive.finish()
+}
+
+/// Entries so that each directory is followed by all that is in it.
+fn ordered<'a, T>(entries: impl Iterator<Item = (&'a [u8], T)>) -> Vec<(&'a [u8], T)> {
+    // No name has a zero byte, so the end of a name comes before everything else.
+    fn key(path: &[u8]) -> impl Iterator<Item = u8> {
+        path.iter().map(|byte| if *byte == b'/' { 0 } else { *byte })
+    }
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by(|(one, _), (other, _)| key(one).cmp(key(other)));
+    entries
+}
+
+/// Under which of its names a file is in the archive already.
+#[derive(Default)]
+struct Names<'a>(BTreeMap<&'a [u8], &'a [u8]>);
+
+impl<'a> Names<'a> {
+    /// The name under which the file whose first name in the tree is `first` came before; from now on that is `path`, if
+    /// there is none.
+    fn earlier(&mut self, first: &'a [u8], path: &'a [u8]) -> Option<&'a [u8]> {
+        match self.0.entry(first) {
+            std::collections::btree_map::Entry::Occupied(name) => Some(name.get()),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(path);
+                None
+            }
+        }
+    }
 }
 
 /// One entry, before it is known which of its values fit into a header.

@@ -109,10 +109,17 @@ fn everything() -> (Layer, Contents) {
     (layer(changes), contents)
 }
 
+/// The paths of a layer, each directory followed by all that is in it.
+fn in_order(layer: &Layer) -> Vec<Vec<u8>> {
+    let mut paths: Vec<Vec<u8>> = layer.changes.keys().cloned().collect();
+    paths.sort_by_key(|path| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>());
+    paths
+}
+
 /// What [`READER`] should say about a tree.
 fn expected(layer: &Layer) -> Vec<u8> {
     let mut text = Vec::new();
-    for (path, _) in Tree::of([layer]).entries() {
+    for path in &in_order(layer) {
         let node = layer.node(path).unwrap();
         let is_link = matches!(layer.changes[path], Change::HardLink { .. });
         let (mut kind, mut size_bytes, mut target, mut device) = ("0", node.size_bytes(), Vec::new(), (0, 0));
@@ -130,7 +137,7 @@ fn expected(layer: &Layer) -> Vec<u8> {
             NodeKind::Fifo => kind = "6",
         }
         let Node { mode, uid, gid, modified, .. } = node;
-        let name = if path.is_empty() { b".".to_vec() } else { [b"./", path].concat() };
+        let name = if path.is_empty() { b".".to_vec() } else { [b"./", path.as_slice()].concat() };
         write!(text, "{kind} {mode:o} {uid} {gid} {modified} ").unwrap();
         text.extend_from_slice(&name);
         write!(text, " {size_bytes} ").unwrap();
@@ -245,6 +252,22 @@ fn sorted(text: &[u8]) -> Vec<u8> {
     let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
     lines.sort_unstable();
     lines.join(&b'\n')
+}
+
+/// In the order of bytes `a-b` lies between `a` and what is in it. To GNU tar a directory that was left is finished.
+#[test]
+fn a_directory_is_followed_by_all_that_is_in_it() {
+    let layer = layer([
+        ("a", Change::Node(directory())),
+        ("a-b", Change::Node(file("content"))),
+        ("a-c", link("a-b")),
+        ("a/x", link("a-b")),
+    ]);
+    let bytes = archive(&layer, &[(b"a/x".to_vec(), b"content".to_vec())].into()).unwrap();
+    let Some(said) = output_of("tar", &["--list", "--verbose", "--numeric-owner"], bytes) else { return };
+    let said = String::from_utf8(said).unwrap();
+    let names: Vec<&str> = said.lines().filter_map(|line| line.split_once(" ./")).map(|(_, name)| name).collect();
+    assert_eq!(names, ["", "a/", "a/x", "a-b link to ./a/x", "a-c link to ./a/x"]);
 }
 
 #[test]
