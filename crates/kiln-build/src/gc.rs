@@ -27,15 +27,13 @@ pub use gather::gather;
 pub use reason::Reason;
 
 use crate::index;
+use crate::package::KIND as UNPACKED;
 
 /// So long a failed tree, and a download that did not come to its end, may be looked at again.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// So long a shortcut stays whose use cannot be told from its name.
 const SHORTCUT_PATIENCE: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// Kind and format of unpacked packages in the store.
-const UNPACKED: &str = "unpacked-v1";
 
 /// What there is, and who claims it.
 #[derive(Debug, Clone, PartialEq)]

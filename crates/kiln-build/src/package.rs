@@ -29,11 +29,12 @@ use kiln_sandbox::{Bind, Ending, SandboxError};
 
 use crate::stage::PackageWork;
 use crate::workplace::{StageError, Workplace};
-use form::{Form, KIND};
+use form::Form;
 use problem::Problem;
 use progress::Progress;
 use run::{Job, Report, UNPACKED};
 
+pub(crate) use form::KIND;
 pub(crate) use unpacked::Unpacked;
 
 /// One package of a stage.

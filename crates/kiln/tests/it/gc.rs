@@ -10,6 +10,7 @@ use kiln_store::{Build, BuiltStage, FailedTree, LayerFacts, LayerUse, Store};
 use kiln_testkit::Output;
 
 use crate::fixture::{BASE, BASE_AND_WEB, FACTORY, Shop, checked, files_below, kiln, says};
+use crate::living::{self, CLASSES};
 
 const OPENSSL_ALONE: &str = "
 [class.base]
@@ -283,6 +284,64 @@ fn collecting_beside_locking_and_fetching_breaks_nothing() {
     });
     let _ = gc(&shop);
     let _ = shop.run("fetch --offline").success();
+}
+
+#[test]
+fn after_it_nothing_is_built_again_and_what_was_replaced_is() {
+    let Some(shop) = living::shop(CLASSES) else { return };
+    let first = living::build(&shop, "");
+    shop.write("site/index.html", "bye\n");
+    let second = living::build(&shop, "");
+    let output = gc(&shop);
+    // The two steps above the changed one are other layers too.
+    says(&output, &["layers: 3 freed", "): of class web, replaced by newer builds\n", "unpacked packages: "]);
+    let third = living::build(&shop, "");
+    assert_eq!((third.stages("stage-finished").len(), third.tree("web")), (0, second.tree("web")));
+    shop.write("site/index.html", "hello\n");
+    let fourth = living::build(&shop, "");
+    assert_eq!((fourth.stages("stage-finished").len(), fourth.tree("web")), (3, first.tree("web")));
+}
+
+/// A failed step, whose tree lies on layers that only the failed build has.
+#[test]
+fn a_failed_tree_can_be_looked_at_after_it() {
+    let Some(shop) = living::shop(&CLASSES.replace("echo hello >/etc/greeting", "echo hello >/etc/greeting; false"))
+    else {
+        return;
+    };
+    let _ = shop.run("build --tree-only").code(1);
+    let _ = gc(&shop);
+    let look = shop.kiln("shell web --failed --").args(["/bin/sh", "-c", "cat /etc/greeting /srv/index.html"]);
+    assert_eq!(checked(look.run()).success().stdout, "hello\nhello\n");
+}
+
+/// Builds that find, make and replace layers, while others collect garbage all the time.
+#[test]
+fn collecting_beside_building_breaks_nothing() {
+    let Some(shop) = living::shop(CLASSES) else { return };
+    let first = living::build(&shop, "");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let collected = std::thread::scope(|scope| {
+        let collector = scope.spawn(|| {
+            let mut collected = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let output = checked(kiln(&shop.home, "gc").run()).success();
+                collected += u64::from(output.stdout.contains("replaced by newer builds"));
+            }
+            collected
+        });
+        for round in 0..12 {
+            shop.write("site/index.html", format!("{}\n", round % 3));
+            let _ = living::build(&shop, "");
+            let look = shop.kiln("shell web --").args(["/bin/sh", "-c", "cat /srv/index.html"]);
+            assert_eq!(checked(look.run()).success().stdout, format!("{}\n", round % 3));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        collector.join().unwrap()
+    });
+    assert!(collected > 0, "no collection had anything to do");
+    shop.write("site/index.html", "hello\n");
+    assert_eq!(living::build(&shop, "").tree("web"), first.tree("web"));
 }
 
 #[test]
