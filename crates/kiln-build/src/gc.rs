@@ -328,7 +328,11 @@ impl<'a> Claims<'a> {
         let FactoryState::There { files, .. } = &factory.state else { return };
         match files {
             None => self.unreadable = self.unreadable.or(Some(factory)),
-            Some(files) => files.iter().for_each(|digest| drop(self.files.entry(digest).or_insert(factory))),
+            Some(files) => {
+                for digest in files {
+                    self.files.entry(digest).or_insert(factory);
+                }
+            }
         }
         let builds = factory.builds.iter().filter(|(class, _)| factory.has_class(class));
         for layer in builds.flat_map(|(_, layers)| layers) {
