@@ -415,11 +415,10 @@ impl<'a> Stage<'a> {
 
     fn finish(&mut self) -> Result<(), Problem> {
         let work = self.job.work;
-        if !work.essential {
-            let names = self.job.waves.iter().flatten().map(|package| package.locked.name.as_str());
-            let automatic = names.filter(|name| !work.manual.contains(*name));
-            states::mark_automatic(&self.root, automatic, &work.architecture)?;
-        }
+        let essential = if work.essential { states::essential(&self.database.status) } else { BTreeSet::new() };
+        let names = self.job.waves.iter().flatten().map(|package| package.locked.name.as_str());
+        let automatic = names.filter(|name| !work.manual.contains(*name) && !essential.contains(name));
+        states::mark(&self.root, automatic, &work.manual, &work.architecture)?;
         let epoch = self.job.epoch;
         self.timed("normalise", |stage| stage.before.clean(&stage.root, epoch).doing(|| "clean the tree"))
     }

@@ -40,6 +40,8 @@ pub(super) enum Aspect {
     Target,
     Attributes,
     Content,
+    /// The same lines, or the same accounts, in another order.
+    Order,
 }
 
 /// All differences, by path.
@@ -102,20 +104,28 @@ impl Sides<'_> {
         }
         let texts = self.kiln.texts.get(path).cloned().zip(self.peer.texts.get(path).cloned());
         let aspect = match (kiln, peer) {
-            (Kind::File { .. }, Kind::File { .. }) if self.differ_in_numbers_alone(path, texts.as_ref()) => {
-                return None;
-            }
-            (Kind::File { .. }, Kind::File { .. }) => Aspect::Content,
+            (Kind::File { .. }, Kind::File { .. }) => self.difference_of(path, texts.as_ref())?,
             (Kind::Symlink { .. }, Kind::Symlink { .. }) | (Kind::Device { .. }, Kind::Device { .. }) => Aspect::Target,
             _ => Aspect::Kind,
         };
         Some(Difference { path: path.to_owned(), aspect, kiln: kiln.to_string(), peer: peer.to_string(), texts })
     }
 
-    /// Numbers are told apart from what else a line says of an account.
-    fn differ_in_numbers_alone(&self, path: &str, texts: Option<&(String, String)>) -> bool {
-        let (PASSWD | GROUP, Some((kiln, peer))) = (path, texts) else { return false };
-        without_numbers(path, kiln, &self.accounts.0) == without_numbers(path, peer, &self.accounts.1)
+    /// What differs between two texts, if anything does. Numbers are told apart from what else a line says of an account.
+    fn difference_of(&self, path: &str, texts: Option<&(String, String)>) -> Option<Aspect> {
+        let Some((kiln, peer)) = texts else { return Some(Aspect::Content) };
+        let (kiln, peer) = match path {
+            PASSWD | GROUP => {
+                let (of_kiln, of_peer) = &self.accounts;
+                (without_numbers(path, kiln, of_kiln), without_numbers(path, peer, of_peer))
+            }
+            _ => (kiln.clone(), peer.clone()),
+        };
+        match () {
+            () if kiln == peer => None,
+            () if sorted(&kiln) == sorted(&peer) => Some(Aspect::Order),
+            () => Some(Aspect::Content),
+        }
     }
 
     /// Names that both have, with other numbers.
@@ -139,6 +149,12 @@ impl Sides<'_> {
         };
         files.into_iter().flat_map(differ).collect()
     }
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
 }
 
 /// So many lines of a text that differ are shown.
@@ -241,6 +257,15 @@ mod tests {
             tree
         };
         check(&with_owner(101), &with_owner(102), &[(PASSWD, Aspect::Number)]);
+    }
+
+    #[test]
+    fn order_is_a_difference_of_its_own() {
+        check(&tree(&[("a", "1\n2\n")]), &tree(&[("a", "2\n1\n")]), &[("a", Aspect::Order)]);
+        check(&tree(&[("a", "1\n2\n2\n")]), &tree(&[("a", "2\n1\n")]), &[("a", Aspect::Content)]);
+        let accounts = |first: u32, second: u32| tree(&[(GROUP, &format!("a:x:{first}:\nb:x:{second}:\n"))]);
+        let turned = tree(&[(GROUP, "b:x:1:\na:x:2:\n")]);
+        check(&accounts(1, 2), &turned, &[(GROUP, Aspect::Number), (GROUP, Aspect::Number), (GROUP, Aspect::Order)]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) enum Allows {
     Any(Aspect),
     /// This part of the content, which the function removes.
     ContentUpTo(&'static str, fn(&str) -> String),
+    /// This part of the target of a link, which the function removes.
+    TargetUpTo(&'static str, fn(&str) -> String),
 }
 
 /// Whose doing a difference is.
@@ -51,7 +53,8 @@ impl Rule {
             Allows::Any(Aspect::Links) => "further names",
             Allows::Any(Aspect::Target) => "target",
             Allows::Any(Aspect::Attributes) => "attributes",
-            Allows::ContentUpTo(what, _) => what,
+            Allows::Any(Aspect::Order) => "order of the lines",
+            Allows::ContentUpTo(what, _) | Allows::TargetUpTo(what, _) => what,
         };
         format!("{what} ({cause})")
     }
@@ -64,6 +67,9 @@ impl Rule {
     fn allows_aspect(&self, difference: &Difference) -> bool {
         match self.allows {
             Allows::Any(aspect) => aspect == difference.aspect,
+            Allows::TargetUpTo(_, reduce) => {
+                difference.aspect == Aspect::Target && reduce(&difference.kiln) == reduce(&difference.peer)
+            }
             Allows::ContentUpTo(_, reduce) => {
                 let is_equal = |(kiln, peer): &(String, String)| reduce(kiln) == reduce(peer);
                 difference.aspect == Aspect::Content && difference.texts.as_ref().is_some_and(is_equal)
@@ -91,8 +97,157 @@ fn matches(pattern: &str, path: &str) -> bool {
     }
 }
 
+const fn rule(paths: &'static [&'static str], allows: Allows, cause: Cause, reason: &'static str) -> Rule {
+    Rule { paths, allows, cause, reason }
+}
+
+use Allows::{Any, ContentUpTo, TargetUpTo};
+use Aspect::{Content, Mode, Number, OnlyKiln, OnlyPeer, Order, Owner};
+
 /// All rules.
-pub(super) const RULES: &[Rule] = &[];
+pub(super) const RULES: &[Rule] = &[
+    rule(
+        &["dev/*"],
+        Any(OnlyPeer),
+        Cause::Peer,
+        "device nodes and links; a machine's kernel makes its own, and a user could not make these",
+    ),
+    rule(&["etc/fstab"], Any(OnlyPeer), Cause::Peer, "a file without a line, written by mmdebstrap"),
+    rule(
+        &["etc/apt/sources.list"],
+        Any(OnlyPeer),
+        Cause::Peer,
+        "Kiln's images have no sources but those that a step writes",
+    ),
+    rule(
+        &["var/cache/apt/archives/lock", "var/lib/apt/lists/lock"],
+        Any(OnlyPeer),
+        Cause::Peer,
+        "left by apt, which has no part in Kiln's trees",
+    ),
+    rule(
+        &["var/cache/apt/archives/partial", "var/lib/apt/lists/partial"],
+        Any(Mode),
+        Cause::Peer,
+        "apt gives the directory to its own user when it first runs as root",
+    ),
+    rule(&["var/cache/apt/archives/partial", "var/lib/apt/lists/partial"], Any(Owner), Cause::Peer, "the same"),
+    rule(
+        &["etc/machine-id"],
+        Any(Mode),
+        Cause::Peer,
+        "mmdebstrap writes the file anew; systemd made it, and makes it, read-only",
+    ),
+    rule(
+        &["run/**"],
+        Any(OnlyPeer),
+        Cause::Kiln,
+        "a machine's `/run` begins empty, in memory; mmdebstrap keeps directories",
+    ),
+    rule(
+        &[
+            "etc/group-",
+            "etc/gshadow-",
+            "etc/passwd-",
+            "etc/shadow-",
+            "etc/subgid-",
+            "etc/subuid-",
+            "var/cache/debconf/*-old",
+            "var/lib/dpkg/*-old",
+        ],
+        Any(OnlyPeer),
+        Cause::Kiln,
+        "backups of the moment before the last change",
+    ),
+    rule(
+        &["etc/ssh/ssh_host_*", "etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem"],
+        Any(OnlyPeer),
+        Cause::Kiln,
+        "keys of one machine, made again when it first boots",
+    ),
+    rule(
+        &["etc/ssl/certs/*.0"],
+        Any(OnlyPeer),
+        Cause::Kiln,
+        "the link to the snake-oil certificate, made again with it",
+    ),
+    rule(
+        &["var/lib/postgresql/*/*/**"],
+        Any(OnlyPeer),
+        Cause::Kiln,
+        "a database cluster with identifiers of one machine, made again when it first boots",
+    ),
+    rule(
+        &["etc/ssl/certs/java/cacerts"],
+        Any(Content),
+        Cause::Chance,
+        "notes when each certificate was added; Kiln sets all dates to the epoch",
+    ),
+    rule(
+        &["etc/ssh/ssh_host_*", "etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem"],
+        Any(Content),
+        Cause::Chance,
+        "random keys",
+    ),
+    rule(
+        &["etc/ssl/certs/*.0"],
+        Any(OnlyKiln),
+        Cause::Chance,
+        "the name of the link is the digest of a random certificate",
+    ),
+    rule(&["var/lib/postgresql/*/*/**"], Any(Content), Cause::Chance, "identifiers and times in a new database"),
+    rule(
+        &["etc/shadow"],
+        ContentUpTo("days and order", without_days),
+        Cause::Kiln,
+        "the day of an account is that of the newest package so far, mmdebstrap's that of `SOURCE_DATE_EPOCH`, by which no \
+         layer may be named; the order is the lock's",
+    ),
+    rule(
+        &["etc/passwd", "etc/group"],
+        Any(Number),
+        Cause::Kiln,
+        "accounts are numbered in the order in which packages are configured; the lock's order is its own, and ids stay as \
+         `[ids]` has them",
+    ),
+    rule(&["etc/passwd", "etc/group", "etc/gshadow"], Any(Order), Cause::Kiln, "the order of the lock, as above"),
+    rule(
+        &["var/lib/dpkg/triggers/File"],
+        Any(Order),
+        Cause::Kiln,
+        "packages stand there in the order in which they were unpacked; the lock's is its own",
+    ),
+    rule(&["var/lib/apt/extended_states"], Any(Order), Cause::Kiln, "alphabetical; apt's is that of a hash table"),
+    rule(
+        &["var/cache/man/*/CACHEDIR.TAG"],
+        Any(OnlyKiln),
+        Cause::Kiln,
+        "mandb makes them when it runs again, which man-db's trigger has it do where packages are unpacked after man-db was \
+         configured; the lock's order is its own",
+    ),
+    rule(
+        &["etc/systemd/**"],
+        TargetUpTo("`/lib` or `/usr/lib`, which are the same", without_usr),
+        Cause::Kiln,
+        "packages that are configured after systemd find their units enabled by it, under the other name; the lock's order \
+         is its own",
+    ),
+];
+
+/// Lines without the day on which a password was changed, in order.
+fn without_days(shadow: &str) -> String {
+    let line = |line: &str| -> String {
+        let fields = line.split(':').enumerate().map(|(number, field)| if number == 2 { "day" } else { field });
+        fields.collect::<Vec<_>>().join(":")
+    };
+    let mut lines: Vec<String> = shadow.lines().map(line).collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+fn without_usr(target: &str) -> String {
+    target.replace("/usr/lib/", "/lib/")
+}
 
 #[cfg(test)]
 mod tests {
@@ -105,6 +260,12 @@ mod tests {
         for path in does_not {
             assert!(!matches(pattern, path), "{pattern} does not fit {path}");
         }
+    }
+
+    #[test]
+    fn days_and_directories() {
+        assert_eq!(without_days("b:*:2:0::\na:!:1:9::\n"), "a:!:day:9::\nb:*:day:0::");
+        assert_eq!(without_usr("link to /usr/lib/a"), without_usr("link to /lib/a"));
     }
 
     #[test]
