@@ -188,6 +188,10 @@ fn sandbox(place: &Utf8Path, identity: Identity) -> Vec<Finding> {
     let fitting = Upper::fitting(directory.join("layer"));
     let tried = try_layers(&directory, identity);
     let removed = layer::remove_tree(&directory, identity);
+    if removed.is_err() {
+        // Where nobody can become root inside, nothing was written by anybody else.
+        let _ = fs::remove_dir_all(&directory);
+    }
     match (tried, removed) {
         (Ok(tried), Ok(())) => judge(place, tried, matches!(fitting, Ok(Upper::Directory(_)))),
         (Err(error), _) | (_, Err(error)) => vec![missing("sandbox", in_full(&error), sandbox_cure(identity))],

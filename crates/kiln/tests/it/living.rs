@@ -130,7 +130,6 @@ fn libraries_of(program: &Utf8Path) -> Vec<Utf8PathBuf> {
 pub(crate) struct Told {
     pub(crate) events: Vec<Value>,
     pub(crate) result: Value,
-    pub(crate) output: Output,
 }
 
 impl Told {
@@ -141,7 +140,7 @@ impl Told {
         let lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let result = lines.iter().find(|line| line["result"] == "build").map(|line| line["value"].clone());
         let events = lines.into_iter().filter(|line| line["event"].is_string()).collect();
-        Self { events, result: result.unwrap_or_default(), output }
+        Self { events, result: result.unwrap_or_default() }
     }
 
     /// The stages that an event tells of: `web: step 1: copy site`.
