@@ -11,12 +11,16 @@
 
 mod database;
 mod form;
+#[cfg(test)]
+mod ground;
 mod place;
 mod policy;
 mod problem;
 mod progress;
 mod run;
 mod states;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unpacked;
 

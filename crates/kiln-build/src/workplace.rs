@@ -82,7 +82,7 @@ pub enum StageError {
         package: String,
         /// Why.
         #[source]
-        source: DebError,
+        source: Box<DebError>,
     },
     /// The sandbox failed.
     #[error(transparent)]

@@ -1,22 +1,27 @@
 //! The `.deb` format, written: an `ar` archive of `debian-binary`, `control.tar.*` and `data.tar.*` (deb(5)).
 //!
-//! Every owner is root, every date is [`EPOCH_SECONDS`], and compressor levels are fixed: same content, same bytes.
+//! Every owner is root unless it is given, every date is [`EPOCH_SECONDS`], and compressor levels are fixed: same content, same bytes.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
-use crate::package::{Compression, Entry};
+use crate::package::{Compression, Entry, Owner};
 
 /// Modification time of everything in a package: 2025-01-01T00:00:00Z, in seconds since the epoch.
 pub(crate) const EPOCH_SECONDS: u64 = 1_735_689_600;
 
 /// The whole package as bytes.
-pub(crate) fn write(control: &BTreeMap<String, Entry>, data: &BTreeMap<String, Entry>, format: Compression) -> Vec<u8> {
+pub(crate) fn write(
+    control: &BTreeMap<String, Entry>,
+    data: &BTreeMap<String, Entry>,
+    owners: &BTreeMap<String, Owner>,
+    format: Compression,
+) -> Vec<u8> {
     let suffix = format.suffix();
     let mut archive = b"!<arch>\n".to_vec();
     append_member(&mut archive, "debian-binary", b"2.0\n");
-    append_member(&mut archive, &format!("control.tar{suffix}"), &compress(format, &tar(control)));
-    append_member(&mut archive, &format!("data.tar{suffix}"), &compress(format, &tar(data)));
+    append_member(&mut archive, &format!("control.tar{suffix}"), &compress(format, &tar(control, &BTreeMap::new())));
+    append_member(&mut archive, &format!("data.tar{suffix}"), &compress(format, &tar(data, owners)));
     archive
 }
 
@@ -32,10 +37,10 @@ fn append_member(archive: &mut Vec<u8>, name: &str, content: &[u8]) {
 }
 
 /// The entries as a GNU tar, with `./` first and every parent directory before what it holds.
-fn tar(entries: &BTreeMap<String, Entry>) -> Vec<u8> {
+fn tar(entries: &BTreeMap<String, Entry>, owners: &BTreeMap<String, Owner>) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (path, entry) in with_parents(entries) {
-        append_entry(&mut archive, &path, &entry);
+        append_entry(&mut archive, &path, &entry, owners.get(&path));
     }
     archive.into_inner().expect("write to memory")
 }
@@ -51,13 +56,15 @@ fn with_parents(entries: &BTreeMap<String, Entry>) -> BTreeMap<String, Entry> {
     all
 }
 
-fn append_entry(archive: &mut tar::Builder<Vec<u8>>, path: &str, entry: &Entry) {
+fn append_entry(archive: &mut tar::Builder<Vec<u8>>, path: &str, entry: &Entry, owner: Option<&Owner>) {
     let mut header = tar::Header::new_gnu();
     header.set_mtime(EPOCH_SECONDS);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_username("root").expect("a short name");
-    header.set_groupname("root").expect("a short name");
+    let root = ("root".to_owned(), 0);
+    let (user, group) = owner.map_or((&root, &root), |owner| (&owner.user, &owner.group));
+    header.set_username(&user.0).expect("a short name");
+    header.set_groupname(&group.0).expect("a short name");
+    header.set_uid(user.1);
+    header.set_gid(group.1);
     header.set_mode(entry.mode());
     header.set_entry_type(entry.tar_type());
     match entry {
@@ -65,6 +72,10 @@ fn append_entry(archive: &mut tar::Builder<Vec<u8>>, path: &str, entry: &Entry) 
         Entry::Directory { .. } if path.is_empty() => append_named(archive, header, "./", &[]),
         Entry::Directory { .. } => append_named(archive, header, &format!("./{path}/"), &[]),
         Entry::File { contents, .. } => append_named(archive, header, &format!("./{path}"), contents),
+        Entry::HardLink { to } => {
+            header.set_link_name_literal(format!("./{to}")).expect("a link target under 100 bytes");
+            append_named(archive, header, &format!("./{path}"), &[]);
+        }
         Entry::Symlink { target } => {
             header.set_link_name_literal(target).expect("a link target under 100 bytes");
             append_named(archive, header, &format!("./{path}"), &[]);

@@ -53,6 +53,11 @@ pub(crate) enum Entry {
         /// Where it points.
         target: String,
     },
+    /// One more name of a file that comes before it in the order of paths.
+    HardLink {
+        /// The file's path inside the archive.
+        to: String,
+    },
 }
 
 impl Entry {
@@ -60,6 +65,7 @@ impl Entry {
         match self {
             Self::Directory { mode } | Self::File { mode, .. } => *mode,
             Self::Symlink { .. } => 0o777,
+            Self::HardLink { .. } => 0o644,
         }
     }
 
@@ -68,13 +74,14 @@ impl Entry {
             Self::Directory { .. } => tar::EntryType::Directory,
             Self::File { .. } => tar::EntryType::Regular,
             Self::Symlink { .. } => tar::EntryType::Symlink,
+            Self::HardLink { .. } => tar::EntryType::Link,
         }
     }
 
     fn size_bytes(&self) -> usize {
         match self {
             Self::File { contents, .. } => contents.len(),
-            Self::Directory { .. } | Self::Symlink { .. } => 0,
+            Self::Directory { .. } | Self::Symlink { .. } | Self::HardLink { .. } => 0,
         }
     }
 }
@@ -88,7 +95,15 @@ pub struct Package {
     fields: BTreeMap<&'static str, String>,
     control: BTreeMap<String, Entry>,
     data: BTreeMap<String, Entry>,
+    owners: BTreeMap<String, Owner>,
     compression: Compression,
+}
+
+/// Whose a file of a package is, where it is not root's: user and group, each as name and number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) user: (String, u64),
+    pub(crate) group: (String, u64),
 }
 
 /// The fields of a stanza, in the order in which dpkg writes them.
@@ -128,6 +143,7 @@ impl Package {
             fields: BTreeMap::new(),
             control: BTreeMap::new(),
             data: BTreeMap::new(),
+            owners: BTreeMap::new(),
             compression: Compression::Xz,
         };
         package
@@ -319,6 +335,28 @@ impl Package {
         self
     }
 
+    /// Installs one more name of a file whose path is earlier in the order of bytes.
+    #[must_use]
+    pub fn hard_link(mut self, path: &str, to: &str) -> Self {
+        self.data.insert(inside(path), Entry::HardLink { to: inside(to) });
+        self
+    }
+
+    /// Gives a file that is installed to a user and a group, each by name and number.
+    #[must_use]
+    pub fn owned_by(mut self, path: &str, user: (&str, u64), group: (&str, u64)) -> Self {
+        let [user, group] = [user, group].map(|(name, id)| (name.to_owned(), id));
+        self.owners.insert(inside(path), Owner { user, group });
+        self
+    }
+
+    /// Says that a file which is not in the package goes when the package is upgraded.
+    #[must_use]
+    pub fn removed_conffile(mut self, path: &str) -> Self {
+        self.append_control("conffiles", &format!("remove-on-upgrade {path}\n"));
+        self
+    }
+
     /// Installs a directory; parents of files need no mention unless their mode is not 0755.
     #[must_use]
     pub fn directory(mut self, path: &str, mode: u32) -> Self {
@@ -368,7 +406,7 @@ impl Package {
     pub fn deb(&self) -> Vec<u8> {
         let mut control = self.control.clone();
         control.insert("control".to_owned(), Entry::File { contents: self.control_stanza().into_bytes(), mode: 0o644 });
-        deb::write(&control, &self.data, self.compression)
+        deb::write(&control, &self.data, &self.owners, self.compression)
     }
 
     /// The package's stanza in a Packages file, for the `.deb` that [`Package::deb`] gave.

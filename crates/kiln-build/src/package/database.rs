@@ -16,7 +16,7 @@ use kiln_debian::dpkg::filter::Filters;
 use kiln_debian::dpkg::list;
 use kiln_debian::dpkg::statoverride::Overrides;
 use kiln_debian::dpkg::status::{Stanza, State, Status};
-use kiln_debian::dpkg::trigger::{self, FileInterests};
+use kiln_debian::dpkg::trigger::{FileInterests, Interested, parse_interested};
 
 use super::problem::{Doing as _, Problem};
 
@@ -35,9 +35,6 @@ pub(crate) struct Database {
     /// The names of the packages that have a path, by path.
     owners: BTreeMap<Vec<u8>, Vec<Box<str>>>,
     pub(crate) interests: FileInterests,
-    /// Lines for `triggers/Unincorp` that are not written yet; each once.
-    activations: Vec<String>,
-    activated: BTreeSet<String>,
     /// The texts that were read last, so that nothing is parsed twice.
     texts: BTreeMap<&'static str, Vec<u8>>,
     status_changed: bool,
@@ -57,8 +54,6 @@ impl Database {
             groups: Accounts::default(),
             owners: BTreeMap::new(),
             interests: FileInterests::default(),
-            activations: Vec::new(),
-            activated: BTreeSet::new(),
             texts: BTreeMap::new(),
             status_changed: false,
             interests_changed: false,
@@ -78,18 +73,24 @@ impl Database {
         self.path("info").join(format!("{package}.{file}"))
     }
 
-    /// Reads again what a script may have changed: diversions, overrides, accounts.
+    /// Reads again what a script may have changed and dpkg heeds at once: diversions and accounts.
     pub(crate) fn refresh(&mut self) -> Result<(), Problem> {
         if let Some(text) = self.changed("var/lib/dpkg/diversions")? {
             self.diversions = Diversions::parse(&text).map_err(damaged)?;
         }
-        let users = self.changed("etc/passwd")?.map(|text| self.users = Accounts::parse(&text)).is_some();
-        let groups = self.changed("etc/group")?.map(|text| self.groups = Accounts::parse(&text)).is_some();
-        let overrides = self.changed("var/lib/dpkg/statoverride")?;
-        if overrides.is_some() || users || groups {
-            let text = self.texts.get("var/lib/dpkg/statoverride").map(Vec::as_slice).unwrap_or_default();
-            self.overrides = Overrides::parse(text, &self.users, &self.groups).map_err(damaged)?;
+        if let Some(text) = self.changed("etc/passwd")? {
+            self.users = Accounts::parse(&text);
         }
+        if let Some(text) = self.changed("etc/group")? {
+            self.groups = Accounts::parse(&text);
+        }
+        Ok(())
+    }
+
+    /// Reads again what dpkg heeds only before it unpacks the next package: overrides.
+    pub(crate) fn refresh_overrides(&mut self) -> Result<(), Problem> {
+        let text = read(&self.path("statoverride"))?.unwrap_or_default();
+        self.overrides = Overrides::parse(&text, &self.users, &self.groups).map_err(damaged)?;
         Ok(())
     }
 
@@ -103,6 +104,13 @@ impl Database {
             self.interests = FileInterests::parse(&text).map_err(damaged)?;
         }
         Ok(())
+    }
+
+    /// Begins what is one run of dpkg that unpacks: the order of pending triggers is as dpkg would have it then.
+    pub(crate) fn begin_unpacking(&mut self) {
+        for stanza in self.status.stanzas_mut() {
+            self.status_changed |= stanza.turn_pending();
+        }
     }
 
     /// The text of a file, if it is another than the last time; a missing one is empty.
@@ -183,24 +191,50 @@ impl Database {
     }
 
     /// Adds a package's interest in a trigger.
-    pub(crate) fn add_interest(&mut self, trigger: &str, package: &str, awaits: bool) -> Result<(), Problem> {
+    pub(crate) fn add_interest(&mut self, trigger: &str, interested: Interested) -> Result<(), Problem> {
         if trigger.starts_with('/') {
-            self.interests.add(trigger, package, awaits);
+            self.interests.add(trigger, interested);
             self.interests_changed = true;
             return Ok(());
         }
         let file = self.path("triggers").join(trigger);
         let mut text = read(&file)?.unwrap_or_default();
-        text.extend(format!("{}\n", trigger::interested(package, awaits)).into_bytes());
+        text.extend(format!("{interested}\n").into_bytes());
         self.write_trigger(&file, &text)
     }
 
-    /// Notes that a package, or nobody who waits, activates a trigger.
-    pub(crate) fn activate(&mut self, trigger: &str, package: Option<&str>) {
-        let line = trigger::activation(trigger, package);
-        if self.activated.insert(line.clone()) {
-            self.activations.push(line);
+    /// Activates a trigger that a package names; a path is one with all directories that it is in. Which packages whoever
+    /// waits must wait for.
+    pub(crate) fn activate(&mut self, trigger: &str) -> Result<Vec<String>, Problem> {
+        let Some(path) = trigger.strip_prefix('/') else {
+            let text = read(&self.path("triggers").join(trigger))?.unwrap_or_default();
+            return Ok(self.pend(trigger, &parse_interested(&text)));
+        };
+        let parents = path.match_indices('/').map(|(slash, _)| path.get(..slash).unwrap_or_default());
+        let paths = std::iter::once(path).chain(parents.rev());
+        Ok(paths.flat_map(|path| self.activate_path(path.as_bytes())).collect())
+    }
+
+    /// Activates the trigger that is this path, and nothing else.
+    pub(crate) fn activate_path(&mut self, path: &[u8]) -> Vec<String> {
+        let interested = self.interests.of(path).to_vec();
+        if interested.is_empty() {
+            return Vec::new();
         }
+        self.pend(&String::from_utf8_lossy(&list::to_name(path)), &interested)
+    }
+
+    fn pend(&mut self, trigger: &str, interested: &[Interested]) -> Vec<String> {
+        let mut awaited = Vec::new();
+        for Interested { package, awaits } in interested {
+            let stanza = self.status.by_qualified_name_mut(package);
+            let Some(stanza) = stanza.filter(|stanza| stanza.state() >= State::TriggersAwaited) else { continue };
+            self.status_changed |= stanza.note_pending(trigger);
+            if *awaits {
+                awaited.push(package.clone());
+            }
+        }
+        awaited
     }
 
     /// Brings everything to disk, for a program that is about to run.
@@ -214,13 +248,6 @@ impl Database {
             let text = self.interests.text().to_vec();
             self.write_trigger(&self.path("triggers/File"), &text)?;
             self.texts.insert("var/lib/dpkg/triggers/File", text);
-        }
-        if !self.activations.is_empty() {
-            let file = self.path("triggers/Unincorp");
-            let mut text = read(&file)?.unwrap_or_default();
-            text.extend(self.activations.drain(..).collect::<String>().into_bytes());
-            self.activated.clear();
-            self.write_trigger(&file, &text)?;
         }
         Ok(())
     }

@@ -72,6 +72,10 @@ pub(crate) struct Placed {
     pub(crate) taken: BTreeSet<Vec<u8>>,
     /// For the status.
     pub(crate) conffiles: Vec<Conffile>,
+    /// Packages whose triggers it waits for.
+    pub(crate) awaited: Vec<String>,
+    /// MD5 of each file, where that is known.
+    pub(crate) digests: Vec<(Vec<u8>, [u8; 16])>,
 }
 
 impl Placer {
@@ -95,7 +99,9 @@ impl Placer {
         let form = self.open_form(package.sha256)?;
         let mut contents = Contents { form, window: std::mem::take(&mut self.window), start: 0 };
         contents.window.clear();
-        for entry in package.entries {
+        // dpkg keeps links for the end, so that no file of the package goes through one.
+        let (links, others): (Vec<_>, Vec<_>) = package.entries.iter().partition(|form| is_link(&form.entry));
+        for entry in others.into_iter().chain(links) {
             self.entry(database, package, entry, &mut contents, &mut one)?;
         }
         self.window = contents.window;
@@ -117,20 +123,15 @@ impl Placer {
     ) -> Result<(), Problem> {
         let (entry, name) = (&form.entry, package.stanza.name());
         refuse_impossible(database, package, entry)?;
-        let target = database.diversions.place_of(&entry.path, name);
-        if entry.kind == EntryKind::Directory && self.directories.contains(target) {
+        let target = database.diversions.place_of(&entry.path, name).to_vec();
+        one.placed.awaited.extend(database.activate_path(&target));
+        if entry.kind == EntryKind::Directory && self.directories.contains(&target) {
             one.placed.paths.push(entry.path.clone());
             database.own(&entry.path, name);
             return Ok(());
         }
-        let target = target.to_vec();
-        if database.interests.has(&target) {
-            let trigger = String::from_utf8_lossy(&list::to_name(&target)).into_owned();
-            database.activate(&trigger, Some(&package.stanza.qualified_name()));
-        }
         let is_conffile = package.is_conffile(&entry.path);
         let doing = || format!("place {entry} of {name}");
-        let target = if is_conffile { self.tree.behind_links(&target).doing(doing)?.unwrap_or(target) } else { target };
         let existing = self.tree.existing(&target, &entry.kind).doing(doing)?;
         match self.decide(database, package, entry, existing)? {
             Decision::Leave => {
@@ -215,6 +216,7 @@ impl Placer {
             target
         };
         self.make(database, form, at, contents, one)?;
+        one.note_digest(form);
         if waits {
             one.pending.insert(entry.path.clone(), beside);
         } else if at != target {
@@ -246,14 +248,14 @@ impl Placer {
             }
             EntryKind::HardLink { to } => {
                 let waiting = one.pending.get(to).map(Vec::as_slice);
-                return self.tree.link(waiting.unwrap_or_else(|| database.diversions.place_of(to, &one.name)), at);
+                self.tree.link(waiting.unwrap_or_else(|| database.diversions.place_of(to, &one.name)), at)?;
             }
             EntryKind::Symlink { target } => self.tree.symlink(target, at)?,
             EntryKind::CharacterDevice { major, minor } => {
                 self.tree.make_node(at, FileType::CharacterDevice, *major, *minor)?;
             }
             EntryKind::BlockDevice { major, minor } => {
-                self.tree.make_node(at, FileType::BlockDevice, *major, *minor)?
+                self.tree.make_node(at, FileType::BlockDevice, *major, *minor)?;
             }
             EntryKind::Fifo => self.tree.make_node(at, FileType::Fifo, 0, 0)?,
         }
@@ -315,6 +317,17 @@ struct One {
     pending: BTreeMap<Vec<u8>, Vec<u8>>,
     conffiles: BTreeMap<Vec<u8>, Settled>,
     placed: Placed,
+}
+
+impl One {
+    fn note_digest(&mut self, form: &FormEntry) {
+        let digests = &mut self.placed.digests;
+        let md5 = match &form.entry.kind {
+            EntryKind::HardLink { to } => digests.iter().find(|(path, _)| path == to).map(|(_, md5)| *md5),
+            _ => form.md5,
+        };
+        digests.extend(md5.map(|md5| (form.entry.path.clone(), md5)));
+    }
 }
 
 /// What became of a configuration file.
@@ -402,6 +415,10 @@ fn refuse_device(error: io::Error, entry: &Entry) -> io::Error {
         return io::Error::other("it is a device, which only real root may make");
     }
     error
+}
+
+fn is_link(entry: &Entry) -> bool {
+    matches!(entry.kind, EntryKind::Symlink { .. })
 }
 
 fn may_lead_on(entry: &Entry) -> bool {

@@ -16,12 +16,11 @@ use std::time::{Duration, Instant};
 use camino::Utf8Path;
 use fs_err as fs;
 use kiln_debian::deb::ControlFile;
-use kiln_debian::deb::data::EntryKind;
 use kiln_debian::dpkg::DatabaseError;
 use kiln_debian::dpkg::conffile::{self, Conffile, Declared};
 use kiln_debian::dpkg::list;
 use kiln_debian::dpkg::status::{Stanza, State};
-use kiln_debian::dpkg::trigger::{self, Directive, DirectiveKind};
+use kiln_debian::dpkg::trigger::{self, Directive, DirectiveKind, Interested};
 use kiln_sandbox::{Command, Ending, Inside};
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
@@ -77,9 +76,9 @@ pub(crate) struct Report {
 pub(crate) fn run(inside: &Inside<'_>, job: &Job<'_>) -> Result<Report, Problem> {
     let mut stage = Stage::begin(inside, job)?;
     if job.work.essential {
-        stage.essential()?
+        stage.essential()?;
     } else {
-        stage.waves()?
+        stage.waves()?;
     }
     stage.check()?;
     stage.finish()?;
@@ -150,6 +149,7 @@ impl<'a> Stage<'a> {
     fn waves(&mut self) -> Result<(), Problem> {
         for wave in self.job.waves {
             let packages: Vec<&Package<'a>> = wave.iter().collect();
+            self.database.begin_unpacking();
             for package in &packages {
                 self.unpack(package)?;
             }
@@ -194,11 +194,12 @@ impl<'a> Stage<'a> {
 
     /// As `dpkg --unpack`.
     fn unpack(&mut self, package: &Package<'_>) -> Result<(), Problem> {
-        let control = self.control(package)?;
+        let mut control = self.control(package)?;
         say_unpacking(&control.stanza);
-        let name = control.stanza.qualified_name();
+        self.database.refresh_overrides()?;
         for directive in control.directives.iter().filter(|directive| directive.kind == DirectiveKind::Activate) {
-            self.database.activate(&directive.trigger, Some(name.as_str()).filter(|_| directive.awaits));
+            let awaited = self.database.activate(&directive.trigger)?;
+            awaited.iter().filter(|_| directive.awaits).for_each(|package| control.stanza.note_awaited(package));
         }
         self.preinst(package, &control)?;
         self.timed("place", |stage| {
@@ -254,16 +255,12 @@ impl<'a> Stage<'a> {
 
     /// What dpkg tells a script (dpkg(1), `src/main/script.c`).
     fn script_environment(&self, stanza: &Stanza, script: &str) -> BTreeMap<String, String> {
-        let architecture = match stanza.architecture() {
-            "all" => "all",
-            own => own,
-        };
         let dpkg = self.database.status.get("dpkg", &self.job.work.architecture);
         let dpkg = dpkg.map(Stanza::source_version).or_else(|| self.version_to_come("dpkg")).unwrap_or_default();
         let variables = [
             ("DPKG_ADMINDIR", "/var/lib/dpkg"),
             ("DPKG_FORCE", FORCED),
-            ("DPKG_MAINTSCRIPT_ARCH", architecture),
+            ("DPKG_MAINTSCRIPT_ARCH", stanza.architecture()),
             ("DPKG_MAINTSCRIPT_DEBUG", "0"),
             ("DPKG_MAINTSCRIPT_NAME", script),
             ("DPKG_MAINTSCRIPT_PACKAGE", stanza.name()),
@@ -302,10 +299,11 @@ impl<'a> Stage<'a> {
         for Directive { trigger, awaits, .. } in
             control.directives.iter().filter(|directive| directive.kind == DirectiveKind::Interest)
         {
-            self.database.add_interest(trigger, &name, *awaits)?;
+            self.database.add_interest(trigger, Interested { package: name.clone(), awaits: *awaits })?;
         }
         let mut stanza = control.stanza.clone();
         stanza.set_conffiles(&placed.conffiles);
+        placed.awaited.iter().for_each(|package| stanza.note_awaited(package));
         self.database.set_stanza(stanza);
         self.take_from_others(control, placed)
     }
@@ -328,7 +326,11 @@ impl<'a> Stage<'a> {
             remove_directory(&staged).doing(|| "clear dpkg's directory of control files")?;
         }
         if !package.form.control.files.contains_key("md5sums") {
-            database::write(&path("md5sums"), &list::print_md5sums(digests(&package.form.entries)), 0o644)?;
+            database::write(
+                &path("md5sums"),
+                &list::print_md5sums(placed.digests.iter().map(|(path, md5)| (&path[..], *md5))),
+                0o644,
+            )?;
         }
         Ok(())
     }
@@ -484,23 +486,6 @@ fn write_control(path: &Path, file: &ControlFile, mode: u32) -> io::Result<()> {
     written.file().set_permissions(std::fs::Permissions::from_mode(mode))?;
     let time = Timespec { tv_sec: file.modified, tv_nsec: 0 };
     Ok(rustix::fs::futimens(written.file(), &Timestamps { last_access: time, last_modification: time })?)
-}
-
-/// The digests of a package's files, for one that brings no `md5sums`.
-fn digests(entries: &[FormEntry]) -> Vec<(&[u8], [u8; 16])> {
-    let mut known: BTreeMap<&[u8], [u8; 16]> = BTreeMap::new();
-    let mut digests = Vec::new();
-    for FormEntry { entry, md5, .. } in entries {
-        let md5 = match &entry.kind {
-            EntryKind::HardLink { to } => known.get(&to[..]).copied(),
-            _ => *md5,
-        };
-        if let Some(md5) = md5 {
-            known.insert(&entry.path, md5);
-            digests.push((&entry.path[..], md5));
-        }
-    }
-    digests
 }
 
 fn remove_directory(path: &Path) -> io::Result<()> {

@@ -77,7 +77,7 @@ impl Tree {
         Ok(behind.is_some_and(|behind| (behind.st_dev, behind.st_ino) == (directory.st_dev, directory.st_ino)))
     }
 
-    /// The file that a configuration file is behind all links; dpkg unpacks its new version beside that one
+    /// The file that a configuration file is behind all links
     /// (`conffderef` in `src/main/configure.c`). `None` if the links go round in circles, or lead to something else.
     pub(crate) fn behind_links(&self, path: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let mut path = path.to_vec();

@@ -174,7 +174,7 @@ impl Shared {
 }
 
 fn failed(package: &LockedPackage, source: DebError) -> StageError {
-    StageError::Package { package: format!("{} {}", package.name, package.version), source }
+    StageError::Package { package: format!("{} {}", package.name, package.version), source: Box::new(source) }
 }
 
 /// The right to make a form; given back when dropped.

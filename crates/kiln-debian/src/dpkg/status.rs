@@ -147,9 +147,9 @@ impl Status {
         self.0.values_mut().find(|stanza| stanza.qualified_name() == qualified)
     }
 
-    /// Removes a package's stanza.
-    pub fn remove(&mut self, name: &str, architecture: &str) {
-        self.0.remove(&(name.to_owned(), architecture.to_owned()));
+    /// Every package of the file, to be changed.
+    pub fn stanzas_mut(&mut self) -> impl Iterator<Item = &mut Stanza> {
+        self.0.values_mut()
     }
 }
 
@@ -237,6 +237,60 @@ impl Stanza {
     /// Makes it wanted, without errors, and this far.
     pub fn set_state(&mut self, state: State) {
         self.set("Status", Some(format!(" install ok {}\n", state.name()).into_bytes()));
+    }
+
+    /// Triggers that wait for the package, in dpkg's order.
+    #[must_use]
+    pub fn pending(&self) -> Vec<&str> {
+        self.text("Triggers-Pending").map(|text| text.split_ascii_whitespace().collect()).unwrap_or_default()
+    }
+
+    /// Packages whose triggers this one waits for.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<&str> {
+        self.text("Triggers-Awaited").map(|text| text.split_ascii_whitespace().collect()).unwrap_or_default()
+    }
+
+    /// Notes that a trigger was activated that the package, which is configured, is interested in (`trig_note_pend` in
+    /// `lib/dpkg/trignote.c`); the newest comes first. Whether that is news.
+    pub fn note_pending(&mut self, trigger: &str) -> bool {
+        let pending = self.pending();
+        if pending.contains(&trigger) {
+            return false;
+        }
+        let all = [&[trigger], &pending[..]].concat().join(" ");
+        self.set_words("Triggers-Pending", &all);
+        let state = if self.awaited().is_empty() { State::TriggersPending } else { State::TriggersAwaited };
+        let words = self.text("Status").unwrap_or_default();
+        let wanted: Vec<&str> = words.split_ascii_whitespace().take(2).collect();
+        self.set_words("Status", &format!("{} {}", wanted.join(" "), state.name()));
+        true
+    }
+
+    /// Notes that this package waits for the triggers of another one.
+    pub fn note_awaited(&mut self, package: &str) {
+        let mut awaited = self.awaited();
+        if !awaited.contains(&package) {
+            awaited.push(package);
+            let all = awaited.join(" ");
+            self.set_words("Triggers-Awaited", &all);
+        }
+    }
+
+    /// Turns the order of the pending triggers round, which dpkg does whenever it reads the file. Whether that changes it.
+    pub fn turn_pending(&mut self) -> bool {
+        let mut pending = self.pending();
+        if pending.len() < 2 {
+            return false;
+        }
+        pending.reverse();
+        let all = pending.join(" ");
+        self.set_words("Triggers-Pending", &all);
+        true
+    }
+
+    fn set_words(&mut self, field: &str, words: &str) {
+        self.set(field, Some(format!(" {words}\n").into_bytes()));
     }
 
     /// As it is while it is being unpacked: to be installed again if that is not finished.
@@ -367,6 +421,21 @@ mod tests {
         let expected =
             "Package: n\nVersion: 2\nArchitecture: all\nDescription: d\n long\nStatus: install ok installed\n\n";
         assert_eq!(String::from_utf8(status.print()).unwrap(), expected);
+    }
+
+    #[test]
+    fn triggers_are_noted() {
+        let mut status = status();
+        let a = status.by_qualified_name_mut("a:amd64").unwrap();
+        assert!(a.note_pending("/usr/lib") && a.note_pending("ldconfig") && !a.note_pending("/usr/lib"));
+        assert_eq!((a.pending(), a.state()), (vec!["ldconfig", "/usr/lib"], State::TriggersPending));
+        assert!(a.turn_pending());
+        assert_eq!(a.pending(), ["/usr/lib", "ldconfig"]);
+        a.note_awaited("b");
+        a.note_awaited("b");
+        assert_eq!(a.awaited(), ["b"]);
+        assert!(a.note_pending("third"));
+        assert_eq!(a.text("Status"), Some("install ok triggers-awaited"));
     }
 
     #[test]

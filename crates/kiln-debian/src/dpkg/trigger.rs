@@ -1,8 +1,8 @@
 //! Triggers: packages that want to know when files change or names are called (deb-triggers(5), `lib/dpkg/triglib.c`).
 //!
-//! Interests lie in `/var/lib/dpkg/triggers`: `File` for paths, a file of its own for each name. An activation while a
-//! package is unpacked goes to `Unincorp`, from which dpkg, when it runs next, takes it to the packages that are interested
-//! and configured; the others will be configured anyway.
+//! Interests lie in `/var/lib/dpkg/triggers`: `File` for paths, a file of its own for each name. A trigger that is activated
+//! while a package is unpacked becomes pending in the packages that are interested and configured
+//! ([`Stanza::note_pending`](super::status::Stanza::note_pending)); the others will be configured anyway.
 
 use std::collections::BTreeMap;
 
@@ -70,11 +70,40 @@ fn trigger_name(name: &[u8]) -> Option<String> {
     is_right.then(|| name.to_owned())
 }
 
+/// A package that is interested in a trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interested {
+    /// As dpkg's files name it: with the architecture where several may be there.
+    pub package: String,
+    /// Who activates the trigger waits for it.
+    pub awaits: bool,
+}
+
+impl Interested {
+    /// Reads `PACKAGE[/noawait]`.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?.trim_ascii();
+        let (package, option) = text.split_once('/').unwrap_or((text, ""));
+        (!package.is_empty()).then(|| Self { package: package.to_owned(), awaits: option != "noawait" })
+    }
+}
+
+impl std::fmt::Display for Interested {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.package, if self.awaits { "" } else { "/noawait" })
+    }
+}
+
+/// Reads the file of a trigger that is a name: `PACKAGE[/noawait]` a line.
+#[must_use]
+pub fn parse_interested(text: &[u8]) -> Vec<Interested> {
+    lines(text).filter_map(|(_, line)| Interested::parse(line)).collect()
+}
+
 /// The paths that packages are interested in: the text of `triggers/File`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileInterests {
-    /// By path, as it is written, which packages; each with `/noawait` where it is so.
-    by_path: BTreeMap<Vec<u8>, Vec<String>>,
+    by_path: BTreeMap<Vec<u8>, Vec<Interested>>,
     text: Vec<u8>,
 }
 
@@ -93,26 +122,23 @@ impl FileInterests {
             };
             let space = written.iter().position(|byte| *byte == b' ').ok_or_else(wrong)?;
             let (path, package) = written.split_at(space);
-            let package = std::str::from_utf8(package).map_err(|_| wrong())?.trim_ascii();
-            if !path.starts_with(b"/") || package.is_empty() {
-                return Err(wrong());
-            }
-            interests.by_path.entry(to_path(path).to_vec()).or_default().push(package.to_owned());
+            let interested = Interested::parse(package).filter(|_| path.starts_with(b"/")).ok_or_else(wrong)?;
+            // dpkg puts each before those that it read earlier.
+            interests.by_path.entry(to_path(path).to_vec()).or_default().insert(0, interested);
         }
         Ok(interests)
     }
 
-    /// Whether any package is interested in this path.
+    /// The packages that are interested in this path, in dpkg's order.
     #[must_use]
-    pub fn has(&self, path: &[u8]) -> bool {
-        self.by_path.contains_key(path)
+    pub fn of(&self, path: &[u8]) -> &[Interested] {
+        self.by_path.get(path).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Adds the interest of a package, which has none in this path yet.
-    pub fn add(&mut self, trigger: &str, package: &str, awaits: bool) {
-        let interested = interested(package, awaits);
+    pub fn add(&mut self, trigger: &str, interested: Interested) {
         self.text.extend(format!("{trigger} {interested}\n").into_bytes());
-        self.by_path.entry(to_path(trigger.as_bytes()).to_vec()).or_default().push(interested);
+        self.by_path.entry(to_path(trigger.as_bytes()).to_vec()).or_default().insert(0, interested);
     }
 
     /// The text of the file.
@@ -120,18 +146,6 @@ impl FileInterests {
     pub fn text(&self) -> &[u8] {
         &self.text
     }
-}
-
-/// A package as a file of interests names it.
-#[must_use]
-pub fn interested(package: &str, awaits: bool) -> String {
-    format!("{package}{}", if awaits { "" } else { "/noawait" })
-}
-
-/// A line of `Unincorp`: this package, or nobody who waits, activated the trigger.
-#[must_use]
-pub fn activation(trigger: &str, package: Option<&str>) -> String {
-    format!("{trigger} {}\n", package.unwrap_or("-"))
 }
 
 #[cfg(test)]
@@ -165,18 +179,23 @@ mod tests {
 
     #[test]
     fn interests_in_paths() {
-        let mut interests = FileInterests::parse(b"/usr/share/man man-db\n/etc/init.d systemd/noawait\n").unwrap();
-        assert!(interests.has(b"usr/share/man") && !interests.has(b"usr/share"));
-        interests.add("/usr/lib/a", "b:amd64", false);
-        assert!(interests.has(b"usr/lib/a"));
-        let expected = "/usr/share/man man-db\n/etc/init.d systemd/noawait\n/usr/lib/a b:amd64/noawait\n";
-        assert_eq!(interests.text(), expected.as_bytes());
+        let text = b"/usr/share/man man-db\n/etc/init.d systemd/noawait\n/etc/init.d x:amd64/await\n";
+        let mut interests = FileInterests::parse(text).unwrap();
+        assert_eq!((interests.of(b"usr/share/man").len(), interests.of(b"usr/share").len()), (1, 0));
+        assert_eq!(
+            interests.of(b"etc/init.d").iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["x:amd64", "systemd/noawait"]
+        );
+        interests.add("/usr/lib/a", Interested { package: "b:amd64".to_owned(), awaits: false });
+        assert_eq!(interests.of(b"usr/lib/a").len(), 1);
+        assert_eq!(interests.text(), [&text[..], b"/usr/lib/a b:amd64/noawait\n"].concat());
         assert!(FileInterests::parse(b"man-db\n").is_err());
+        assert!(FileInterests::parse(b"usr man-db\n").is_err());
     }
 
     #[test]
-    fn activations() {
-        assert_eq!(activation("/usr/lib", Some("a:amd64")), "/usr/lib a:amd64\n");
-        assert_eq!(activation("ldconfig", None), "ldconfig -\n");
+    fn interests_in_names() {
+        let interested = parse_interested(b"a\nlibc6:amd64/noawait\n\n");
+        assert_eq!(interested.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a", "libc6:amd64/noawait"]);
     }
 }
