@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use camino::Utf8PathBuf;
 use fs_err as fs;
 use kiln_debian::deb::DebError;
 use kiln_model::digest::{Hasher, Sha256};
@@ -46,6 +47,8 @@ enum State {
     /// Somebody makes it.
     Working,
     Ready(Arc<Form>),
+    /// The `.deb` had other bytes, and is gone.
+    Corrupt { actual: Sha256, moved_to: Utf8PathBuf },
 }
 
 impl Unpacked {
@@ -109,8 +112,13 @@ impl Shared {
             forms.insert(package.sha256, State::Working);
         }
         let claim = Claim { shared: self, digest: package.sha256 };
-        let form = self.form(package)?;
-        claim.keep(form);
+        match self.form(package) {
+            Ok(form) => claim.settle(State::Ready(Arc::new(form))),
+            Err(StageError::Store(StoreError::Corrupt { actual, moved_to, .. })) => {
+                claim.settle(State::Corrupt { actual, moved_to });
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -120,10 +128,13 @@ impl Shared {
             while matches!(forms.get(&package.sha256), Some(State::Working)) {
                 forms = self.changed.wait(forms).unwrap_or_else(PoisonError::into_inner);
             }
-            if let Some(State::Ready(form)) = forms.get(&package.sha256) {
-                return Ok(Arc::clone(form));
+            match forms.get(&package.sha256).cloned() {
+                Some(State::Ready(form)) => return Ok(form),
+                Some(State::Corrupt { actual, moved_to }) => {
+                    return Err(StoreError::Corrupt { digest: package.sha256, actual, moved_to }.into());
+                }
+                Some(State::Working) | None => drop(forms),
             }
-            drop(forms);
             self.take(package)?;
         }
     }
@@ -184,8 +195,8 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    fn keep(self, form: Form) {
-        self.shared.lock().insert(self.digest, State::Ready(Arc::new(form)));
+    fn settle(self, state: State) {
+        self.shared.lock().insert(self.digest, state);
     }
 }
 
