@@ -13,6 +13,14 @@ id_of() {
     done <"$place/$1"
 }
 
+# Whether there is a group $1.
+is_group() {
+    while IFS=: read -r name rest; do
+        [ "$name" = "$1" ] && return
+    done </etc/group
+    return 1
+}
+
 # Which letters take the next argument as their value.
 case $program in
 useradd) valued='bcdefgGkKpPRsuZ' ;;
@@ -44,7 +52,7 @@ gid=$(id_of groups "$account")
 case $program in
 useradd)
     # A system user's group gets the user's id if that is in reach of the range: one with another id must be there first.
-    if [ "$own_group" ] && [ "$uid" ] && [ "$gid" ] && [ "$uid" != "$gid" ] && ! getent group "$account" >/dev/null; then
+    if [ "$own_group" ] && [ "$uid" ] && [ "$gid" ] && [ "$uid" != "$gid" ] && ! is_group "$account"; then
         "$place/real/groupadd" -g "$gid" "$account" || exit
         for argument; do
             shift

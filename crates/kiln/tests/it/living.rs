@@ -64,7 +64,12 @@ system = true
 
 /// A locked factory with these classes; nothing where this machine cannot build.
 pub(crate) fn shop(classes: &str) -> Option<Shop> {
-    let shop = Shop::with(classes, with_life);
+    shop_with(classes, with_life)
+}
+
+/// The same from a repository that has more than life.
+pub(crate) fn shop_with(classes: &str, repository: impl FnOnce(Repository) -> Repository) -> Option<Shop> {
+    let shop = Shop::with(classes, repository);
     if !Survey::of(&shop.home.cache()).can_work() {
         kiln_testkit::cannot_test("kiln doctor says that this machine cannot build");
         return None;

@@ -17,7 +17,8 @@ const VARIABLES: [&str; 9] = [
     "SSL_CERT_FILE",
 ];
 
-fn with_network(run: Kiln) -> Kiln {
+/// Reaches the mirror as this machine does.
+pub(crate) fn with_network(run: Kiln) -> Kiln {
     VARIABLES.iter().fold(run, |run, name| {
         #[expect(clippy::disallowed_methods, reason = "the network is the machine's, and so are its proxies")]
         match std::env::var(name) {
