@@ -32,8 +32,14 @@ account= previous= system= own_group=yes
 for argument; do
     case $argument in
     --sys*|-sys*|-r) system=yes ;;
-    -g*|--gid*|-[!-]*g|-N|-[!-]*N*|--no-user-group|-[PR]*|--prefix*|--root*) own_group= ;;
-    -*) ;;
+    -g*|--gid*|--no-user-group|-[PR]*|--prefix*|--root*) own_group= ;;
+    -*)
+        case ${argument#-} in
+        # Not letters without values alone.
+        *[!DFlmMNorUg]*) ;;
+        *[Ng]*) own_group= ;;
+        esac
+        ;;
     *)
         case $previous in
         --base-dir|--comment|--conf|--expiredate|--first?id|--gecos|--gid|--groups|--home|--home-dir|--inactive) ;;
@@ -53,13 +59,16 @@ case $program in
 useradd)
     # A system user's group gets the user's id if that is in reach of the range: one with another id must be there first.
     if [ "$own_group" ] && [ "$uid" ] && [ "$gid" ] && [ "$uid" != "$gid" ] && ! is_group "$account"; then
-        "$place/real/groupadd" -g "$gid" "$account" || exit
+        "$place/real/groupadd" -g "$gid" -p '!' "$account" || exit
         for argument; do
             shift
+            # The group that -U would make is there now.
             case $argument in
-            -U|--user-group) ;;
-            *) set -- "$@" "$argument" ;;
+            --user-group|-U) continue ;;
+            -*[!DFlmMNorU]*) ;;
+            -*U*) argument=${argument%%U*}${argument#*U} ;;
             esac
+            set -- "$@" "$argument"
         done
         set -- -g "$account" "$@"
     fi

@@ -378,17 +378,29 @@ mod tests {
 
     #[test]
     fn useradd_and_groupadd_give_the_locks_ids() {
-        let fixed = fixed(&[("a", 300), ("me", 1234)], &[("a", 400), ("docker", 998), ("me", 1300)]);
+        let fixed = fixed(
+            &[("a", 300), ("b", 301), ("c", 302), ("me", 1234)],
+            &[("a", 400), ("b", 401), ("c", 402), ("docker", 998), ("me", 1300)],
+        );
         let script = "
             groupadd --system docker
             useradd -r -g docker -d /var/lib/a -s /bin/false first
-            useradd -rM a -s /bin/false
+            useradd -rMU a -s /bin/false
             useradd me --no-create-home --shell /bin/sh
             useradd -u 555 -N explicit
+            useradd -rUM -d /home/U b
+            useradd -rMg docker c
             groupadd -f docker
             groupadd plain";
-        let passwd = ["first:x:997:998:", "a:x:300:400::/home/a:/bin/false", "me:x:1234:1300:", "explicit:x:555:"];
-        let group = ["docker:x:998:", "a:x:400:", "me:x:1300:", "plain:x:1301:"];
+        let passwd = [
+            "first:x:997:998:",
+            "a:x:300:400::/home/a:/bin/false",
+            "me:x:1234:1300:",
+            "explicit:x:555:",
+            "b:x:301:401::/home/U:",
+            "c:x:302:998:",
+        ];
+        let group = ["docker:x:998:", "a:x:400:", "me:x:1300:", "b:x:401:", "plain:x:1301:"];
         check("/usr/sbin/useradd", &fixed, script, &passwd, &group);
     }
 

@@ -3,7 +3,8 @@
 use fs_err as fs;
 use kiln_testkit::{Package, Repository};
 
-use crate::fixture::{Shop, error_of, package, says};
+use crate::deterministic::{compare, list};
+use crate::fixture::{Shop, error_of, says};
 use crate::living::{self, Told, build};
 
 /// Two packages that make accounts, in the order of their names.
@@ -22,16 +23,18 @@ packages = [\"alpha\", \"bravo\", \"charlie\"]
 
 /// A package whose script runs when it is configured.
 fn configured_by(name: &str, script: &str) -> Package {
-    package(name).depends("dpkg").script("postinst", &format!("#!/bin/sh -e\n[ \"$1\" = configure ]\n{script}\n"))
+    Package::new(name, "1")
+        .depends("dpkg")
+        .script("postinst", &format!("#!/bin/sh -e\n[ \"$1\" = configure ]\n{script}\n"))
 }
 
 fn with_accounts(repository: Repository) -> Repository {
     living::with_life(repository).change("trixie", |suite| {
         suite
-            .replace(configured_by("alpha", "useradd -rM alpha"))
-            .replace(configured_by("bravo", "useradd -rM bravo; groupadd -r bravado"))
-            .replace(configured_by("charlie", "useradd -rM -s /bin/false charlie"))
-            .replace(configured_by("explicit", "useradd -rM -u 150 explicit"))
+            .package(configured_by("alpha", "useradd -rMU alpha"))
+            .package(configured_by("bravo", "useradd -rMU bravo; groupadd -r bravado"))
+            .package(configured_by("charlie", "useradd -rMU -s /bin/false charlie"))
+            .package(configured_by("explicit", "useradd -rMU -u 150 explicit"))
     })
 }
 
@@ -46,7 +49,8 @@ fn accounts(shop: &Shop, class: &str) -> Vec<String> {
     let text = run.run().success().stdout;
     let (passwd, group) = text.split_once("\n\n").unwrap();
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
-    let users = passwd.lines().map(|line| fields(line)).map(|fields| format!("{}:{}:{}", fields[0], fields[2], fields[3]));
+    let users =
+        passwd.lines().map(|line| fields(line)).map(|fields| format!("{}:{}:{}", fields[0], fields[2], fields[3]));
     let groups = group.lines().map(|line| fields(line)).map(|fields| format!("{}:{}", fields[0], fields[2]));
     let is_new = |line: &String| !["root:", "nobody:", "shadow:", "nogroup:"].iter().any(|name| line.starts_with(name));
     users.chain(groups).filter(is_new).collect()
@@ -55,7 +59,7 @@ fn accounts(shop: &Shop, class: &str) -> Vec<String> {
 /// The section as it lies in the lock.
 fn section(shop: &Shop) -> String {
     let text = shop.lock_text();
-    text[text.find("[ids").unwrap_or(text.len())..].to_owned()
+    text.split_once("\n[ids").map_or_else(String::new, |(_, section)| format!("[ids{section}"))
 }
 
 /// Forgets every layer.
@@ -69,10 +73,12 @@ fn numbers_are_given_once() {
     let first = build(&shop, "");
     let ids = "[ids.users]\nbravo = 999\ncharlie = 998\n\n[ids.groups]\nbravado = 998\nbravo = 999\ncharlie = 997\n";
     assert_eq!(section(&shop), ids);
+    let chosen = list(&shop.home, "web");
     forget(&shop);
     let again = build(&shop, "");
     assert_eq!(section(&shop), ids);
-    assert_eq!(again.tree("web"), first.tree("web"), "imposed or chosen, it is the same tree");
+    // Imposed or chosen, it is the same tree.
+    assert_eq!(again.tree("web"), first.tree("web"), "{}", compare(&chosen, &list(&shop.home, "web")));
 }
 
 #[test]
@@ -116,15 +122,19 @@ fn numbers_by_hand_are_imposed() {
 fn a_program_that_chooses_another_number_is_named() {
     let Some(shop) = shop(&CLASSES.replace("bravo", "explicit")) else { return };
     shop.write("kiln.lock", shop.lock_text() + "[ids.users]\nexplicit = 151\n");
-    let output = shop.run("build --tree-only").code(1);
-    assert!(error_of(&output).contains("user explicit has id 150, and id 151 in [ids] of kiln.lock"), "{}", output.report());
+    let output = shop.run("build --tree-only").code(2);
+    assert!(
+        error_of(&output).contains("user explicit has id 150, and id 151 in [ids] of kiln.lock"),
+        "{}",
+        output.report()
+    );
 }
 
 #[test]
 fn what_is_not_in_the_lock_is_an_error_where_it_must_not_change() {
     let Some(shop) = shop(CLASSES) else { return };
     let before = shop.lock_text();
-    let output = shop.run("build --tree-only --locked").code(1);
+    let output = shop.run("build --tree-only --locked").code(2);
     says(&output, &["kiln.lock has no numeric ids for user bravo: 999"]);
     assert_eq!(shop.lock_text(), before);
     let told = Told::of(shop.run("build --tree-only --json --no-locked"), 0);
