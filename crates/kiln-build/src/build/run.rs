@@ -427,12 +427,26 @@ impl Job<'_, '_> {
                 place.epoch
             }
         };
+        self.check_clock(epoch)?;
         let mut layer = self.scan(epoch, place.threads)?;
         if let Some(tools) = &self.tools {
             self.timed("separate", || self.separate(tools, &layer, imposed))?;
             layer = self.scan(epoch, place.threads)?;
         }
         Ok((layer, epoch))
+    }
+
+    /// What is made while building is later than the packages, and gets their time. By a clock that is earlier than they are
+    /// it would keep its own, another one in each build.
+    fn check_clock(&self, epoch: i64) -> Result<(), StageError> {
+        let now = self.runner.environment.now;
+        match jiff::Timestamp::from_second(epoch) {
+            Ok(newest) if newest > now => Err(StageError::Refused {
+                message: format!("this machine's clock says {now:.0}, and the packages have files of {newest}"),
+                hint: Some("set the clock; the same lock would give another tree each time".to_owned()),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn place<'p>(&'p self, with_tools: bool, upper: Upper, ids: &'p FixedIds) -> Workplace<'p> {
