@@ -30,7 +30,7 @@ mod content;
 mod copy;
 mod download;
 #[cfg(test)]
-mod ground;
+pub(crate) mod ground;
 mod program;
 mod puppet;
 mod repository;

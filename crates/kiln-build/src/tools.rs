@@ -271,3 +271,148 @@ fn parent(path: &[u8]) -> &[u8] {
 fn shown(path: &PathBytes) -> String {
     format!("/{}", String::from_utf8_lossy(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_sandbox::CancelToken;
+    use kiln_store::Store;
+
+    use super::*;
+    use crate::scan;
+    use crate::step::ground::{EPOCH, Ground, for_each_identity};
+
+    /// Writes these files, and removes those without content.
+    fn write(root: &Utf8Path, files: &[(&str, &str)]) {
+        for (path, text) in files {
+            let path = root.join(path);
+            match text.is_empty() {
+                true => fs::remove_file(&path).unwrap(),
+                false => {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(&path, text).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Has tools and a step change the tree, and takes the tools away. The error in words.
+    fn separated(ground: &mut Ground, tools: &[(&str, &str)], step: &[(&str, &str)]) -> Result<(), String> {
+        let below = ground.lowers.clone();
+        ground.layer("tools", |root| write(root, tools));
+        ground.layer("step", |root| write(root, step));
+        let scan = |path: &Utf8Path| scan::finish(path, EPOCH, ground.identity, 1).unwrap();
+        let layers: Vec<Layer> = below.iter().map(|path| scan(path)).collect();
+        let tree = kiln_disk::Tree::of(&layers);
+        let (tools, step) = (ground.path("tools"), ground.path("step"));
+        let parts = Parts {
+            directory: &step,
+            step: &scan(&step),
+            tools_directory: &tools,
+            tools: &scan(&tools),
+            below: &|path| tree.node(path).cloned(),
+        };
+        let store = Store::open(&ground.path("store")).unwrap();
+        let (cancel, factory) = (CancelToken::new().unwrap(), ground.path("factory"));
+        let place = Workplace {
+            store: &store,
+            factory: &factory,
+            identity: ground.identity,
+            lowers: below,
+            upper: Upper::Directory(step.clone()),
+            epoch: EPOCH,
+            ids: &ground.ids,
+            threads: 1,
+            watcher: &*ground,
+            cancel: &cancel,
+        };
+        let result = separate(&place, &parts).map_err(|error| crate::with_causes(&error));
+        ground.share();
+        result
+    }
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n\
+                          nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+    const TOOL: &str = "tool:x:101:101::/:/usr/sbin/nologin\n";
+    const DEPLOY: &str = "deploy:x:1000:1000::/home/deploy:/bin/sh\n";
+
+    #[test]
+    fn what_belongs_to_the_tools_goes_and_the_rest_stays() {
+        for_each_identity(|ground| {
+            let tools = [
+                ("usr/bin/tool", "tool"),
+                ("opt/tool/state", "1"),
+                ("etc/passwd", &[PASSWD, TOOL].concat()),
+                ("var/lib/dpkg/status", "Package: tool\nArchitecture: all\n\n"),
+            ];
+            let step = [
+                ("opt/tool/state", "2"),
+                ("opt/tool/own", "own"),
+                ("srv/made", "made"),
+                ("usr/bin/tool", ""),
+                ("etc/passwd", &[PASSWD, TOOL, DEPLOY].concat()),
+                ("etc/group", ""),
+            ];
+            separated(ground, &tools, &step).unwrap();
+            let passwd = [PASSWD, DEPLOY].concat();
+            let expected = [
+                "etc 755 0:0 /".to_owned(),
+                "etc/group gone".to_owned(),
+                format!("etc/passwd 644 0:0 {passwd:?}"),
+                "opt 755 0:0 /".to_owned(),
+                "opt/tool 755 0:0 /".to_owned(),
+                "opt/tool/own 644 0:0 \"own\"".to_owned(),
+                "srv 755 0:0 /".to_owned(),
+                "srv/made 644 0:0 \"made\"".to_owned(),
+            ];
+            let kept = |line: &String| !["run ", "sys ", "tmp "].iter().any(|start| line.starts_with(start));
+            assert_eq!(ground.changes().into_iter().filter(kept).collect::<Vec<_>>(), expected);
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_named() {
+        for_each_identity(|ground| {
+            ground.layer("file", |root| write(root, &[("etc/tool.conf", "1")]));
+            let error = separated(ground, &[("etc/tool.conf", "2")], &[("etc/tool.conf", "3")]).unwrap_err();
+            assert_eq!(
+                error,
+                "take the step's tools away: /etc/tool.conf was changed by the step and by its tools, and nobody can say how \
+                 to keep one change"
+            );
+        });
+    }
+
+    #[test]
+    fn a_file_cannot_belong_to_an_account_of_the_tools() {
+        for_each_identity(|ground| {
+            ground.layer("home", |root| fs::create_dir_all(root.join("srv/tool")).unwrap());
+            ground.layer("owned", |root| write(root, &[("srv/tool/file", "mine")]));
+            let below = ground.lowers.len();
+            let tools = [("etc/passwd", [PASSWD, TOOL].concat())];
+            ground.layer("tools", |root| write(root, &[(tools[0].0, &tools[0].1)]));
+            ground.layer("step", |root| {
+                fs::os::unix::fs::chown(root.join("srv/tool/file"), Some(101), Some(0)).unwrap();
+            });
+            ground.lowers.truncate(below);
+            let error = separated(ground, &[], &[]).unwrap_err();
+            assert_eq!(
+                error,
+                "take the step's tools away: /srv/tool/file belongs to tool, which only the tools brought"
+            );
+        });
+    }
+
+    #[test]
+    fn the_linkers_cache_is_made_anew() {
+        if !Path::new("/sbin/ldconfig").exists() {
+            return kiln_testkit::cannot_test("the host has no ldconfig");
+        }
+        for_each_identity(|ground| {
+            ground.programs(&["/sbin/ldconfig"]);
+            ground.layer("cache", |root| write(root, &[("etc/ld.so.cache", "below"), ("etc/ld.so.conf", "/opt\n")]));
+            separated(ground, &[("etc/ld.so.cache", "tools")], &[("etc/ld.so.cache", "step")]).unwrap();
+            let cache = ground.changes().into_iter().find(|line| line.starts_with("etc/ld.so.cache")).unwrap();
+            assert!(cache.contains("glibc-ld.so.cache"), "{cache}");
+        });
+    }
+}

@@ -11,7 +11,6 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 use rustix::process::{
@@ -24,7 +23,7 @@ use rustix::thread::{UnshareFlags, set_name};
 use crate::capability;
 use crate::command::{Command, Console, Ending};
 use crate::message::{Doing as _, Failure, Message, Reporter};
-use crate::mount::Entrance;
+use crate::mount::{EMPTY, Entrance};
 use crate::sandbox::{Limits, Sandbox};
 use crate::{system, terminal};
 
@@ -77,14 +76,11 @@ impl Inside<'_> {
     /// # Errors
     /// If one of them is missing, or this kernel cannot lay one directory over another here.
     pub fn show(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
-        // An overlay needs two layers to be read-only; the tmpfs that covers `/run` in every sandbox has room for an empty one.
-        let empty = Utf8Path::new("/run/.empty");
-        fs::create_dir_all(empty)?;
-        let options = format!("lowerdir={from}:{empty},userxattr\0");
+        // An overlay that is only read needs two layers; the other has nothing.
+        let options = format!("lowerdir={from}:{EMPTY},userxattr\0");
         let options = CStr::from_bytes_until_nul(options.as_bytes()).map_err(io::Error::other)?;
         let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
-        mount("overlay", to.as_str(), "overlay", flags, options)?;
-        fs::remove_dir(empty)
+        Ok(mount("overlay", to.as_str(), "overlay", flags, options)?)
     }
 
     /// Takes away what was bound there, for every program that starts from now on.

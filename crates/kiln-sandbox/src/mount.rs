@@ -51,8 +51,11 @@ const PROC_READ_ONLY: &[&str] = &["acpi", "bus", "fs", "irq", "scsi", "sys", "sy
 const PROC_HIDDEN: &[&str] =
     &["kcore", "kmsg", "keys", "key-users", "timer_list", "latency_stats", "sched_debug", "modules"];
 
+/// A directory that is empty in every sandbox.
+pub(crate) const EMPTY: &str = "/sys/block";
+
 /// Directories of `/sys`: one without any disk, which Facter lists, and that of the processors.
-const SYS_DIRECTORIES: &[&str] = &["/sys/block", "/sys/devices/system/cpu"];
+const SYS_DIRECTORIES: &[&str] = &[EMPTY, "/sys/devices/system/cpu"];
 
 /// Which processors there are, as lscpu(1) and the C library ask: the first.
 const SYS_PROCESSORS: &[&str] =

@@ -20,7 +20,7 @@ const NOBODY: Subordinate =
     Subordinate { uid: 54_321, gid: 54_321, first_uid: 1_900_000_000, first_gid: 1_900_000_000 };
 
 /// The day 20000 after 1970, at noon.
-pub(super) const EPOCH: i64 = 20_000 * 86_400 + 43_200;
+pub(crate) const EPOCH: i64 = 20_000 * 86_400 + 43_200;
 
 /// A spec to which a step is added.
 const SPEC: &str = "[factory]\nname = \"shop\"\n[distribution.trixie]\nfamily = \"debian\"\nsuite = \"trixie\"\n\
@@ -31,19 +31,19 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data
 const GROUP: &str = "root:x:0:\nadm:x:4:syslog\nshadow:x:42:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n";
 
 /// A private directory with all that a step needs.
-pub(super) struct Ground {
-    pub(super) identity: Identity,
+pub(crate) struct Ground {
+    pub(crate) identity: Identity,
     directory: Option<tempfile::TempDir>,
     path: Utf8PathBuf,
-    pub(super) ids: FixedIds,
+    pub(crate) ids: FixedIds,
     /// Lines that programs wrote.
-    pub(super) lines: Mutex<Vec<String>>,
+    pub(crate) lines: Mutex<Vec<String>>,
     /// Layers of the tree.
-    pub(super) lowers: Vec<Utf8PathBuf>,
+    pub(crate) lowers: Vec<Utf8PathBuf>,
 }
 
 /// Does `test` for each identity that this machine allows, in a directory of its own.
-pub(super) fn for_each_identity(test: impl Fn(&mut Ground)) {
+pub(crate) fn for_each_identity(test: impl Fn(&mut Ground)) {
     let identities = match rustix::process::geteuid().is_root() {
         true => vec![Identity::Root, Identity::User(NOBODY)],
         false => match Identity::of_caller() {
@@ -92,12 +92,12 @@ impl Ground {
         ground
     }
 
-    pub(super) fn path(&self, name: &str) -> Utf8PathBuf {
+    pub(crate) fn path(&self, name: &str) -> Utf8PathBuf {
         self.path.join(name)
     }
 
     /// Gives what the tests made to the user who plays the part of Kiln's.
-    fn share(&self) {
+    pub(crate) fn share(&self) {
         if let (Identity::User(user), true) = (self.identity, rustix::process::geteuid().is_root()) {
             let ours = ["factory", "store"].map(|name| self.path(name));
             let contents = ours.iter().filter(|path| path.exists()).flat_map(|path| walk(path));
@@ -108,7 +108,7 @@ impl Ground {
     }
 
     /// Has our code write a layer on top of the tree, and adds it.
-    pub(super) fn layer(&mut self, name: &str, work: impl FnOnce(&Utf8Path)) {
+    pub(crate) fn layer(&mut self, name: &str, work: impl FnOnce(&Utf8Path)) {
         let tree = Tree { lowers: self.lowers.clone(), upper: Upper::Directory(self.path(name)) };
         let sandbox = Sandbox::new(tree, self.identity);
         sandbox.call(|inside| work(&inside.tree()), &mut |_| {}, &CancelToken::new().unwrap()).unwrap();
@@ -116,7 +116,7 @@ impl Ground {
     }
 
     /// Adds programs of the host, with the libraries that they need, to the tree.
-    pub(super) fn programs(&mut self, programs: &[&str]) {
+    pub(crate) fn programs(&mut self, programs: &[&str]) {
         let output = std::process::Command::new("ldd").args(programs).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let libraries = text.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
@@ -134,7 +134,7 @@ impl Ground {
     }
 
     /// Writes a file of the factory.
-    pub(super) fn write(&self, name: &str, text: &str) -> Utf8PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Utf8PathBuf {
         let path = self.path("factory").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
@@ -142,7 +142,7 @@ impl Ground {
     }
 
     /// What there is to do for a step of the spec; a download of it is what `bytes` are.
-    pub(super) fn work(&self, step: &str, bytes: &[u8]) -> StepWork {
+    pub(crate) fn work(&self, step: &str, bytes: &[u8]) -> StepWork {
         self.write("kiln.toml", &format!("{SPEC}{step}\n"));
         let factory = Factory::new(&self.path("factory"));
         let spec = factory.spec().unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)));
@@ -158,7 +158,7 @@ impl Ground {
     }
 
     /// Carries a step out, and adds what it changed to the tree.
-    pub(super) fn carry_out(&mut self, work: &StepWork, bytes: &[u8]) -> Result<(), StageError> {
+    pub(crate) fn carry_out(&mut self, work: &StepWork, bytes: &[u8]) -> Result<(), StageError> {
         let store = Store::open(&self.path("store")).unwrap();
         store.insert(bytes).unwrap();
         self.share();
@@ -178,23 +178,24 @@ impl Ground {
         };
         let result = super::run(&place, work);
         drop(place);
+        self.share();
         self.lowers.push(self.path(&name));
         result
     }
 
     /// Carries a step of the spec out; what went wrong comes as text, with the hint after a slash.
-    pub(super) fn step(&mut self, step: &str) -> Result<(), String> {
+    pub(crate) fn step(&mut self, step: &str) -> Result<(), String> {
         self.step_with(step, b"")
     }
 
     /// The same for a step that downloads `bytes`.
-    pub(super) fn step_with(&mut self, step: &str, bytes: &[u8]) -> Result<(), String> {
+    pub(crate) fn step_with(&mut self, step: &str, bytes: &[u8]) -> Result<(), String> {
         let work = self.work(step, bytes);
         self.carry_out(&work, bytes).map_err(|error| in_words(&error))
     }
 
     /// What the last step changed, a line for each file: path, mode, owner, content or target.
-    pub(super) fn changes(&self) -> Vec<String> {
+    pub(crate) fn changes(&self) -> Vec<String> {
         let root = self.lowers.last().unwrap().clone();
         let describe = move || walk(&root).iter().filter_map(|path| describe(&root, path)).collect::<Vec<_>>();
         let changes = self.identity.act(describe).unwrap();
@@ -202,7 +203,7 @@ impl Ground {
     }
 
     /// The content of a file of the tree, as it is now.
-    pub(super) fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         let lowers = self.lowers.clone();
         let read = || {
             let found = lowers.iter().rev().map(|layer| layer.join(path)).find(|path| path.is_file());

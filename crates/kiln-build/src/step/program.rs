@@ -70,7 +70,7 @@ pub(super) struct Program {
 /// # Errors
 /// If it fails, cannot be started, or the tree lacks what it needs.
 pub(crate) fn run(place: &Workplace<'_>, work: &StepWork) -> Result<(), StageError> {
-    let repository = Repository::read(place.store, &work.repository)?;
+    let repository = Repository::read(place.store, &work.repository, place.threads)?;
     let mut sandbox = place.sandbox();
     sandbox.environment.extend(ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())));
     sandbox.binds = vec![origin(place.factory, "factory"), origin(repository.packages(), "packages")];
@@ -324,4 +324,308 @@ fn hint_of_ending(ending: Ending) -> Option<String> {
 /// Variables for a command.
 pub(super) fn environment<const COUNT: usize>(variables: [(&str, &str); COUNT]) -> BTreeMap<String, String> {
     variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::StepWork;
+    use crate::step::ground::{EPOCH, Ground, for_each_identity};
+
+    const PROGRAMS: [&str; 6] =
+        ["/bin/sh", "/usr/bin/cat", "/usr/bin/env", "/usr/bin/ls", "/usr/bin/stat", "/usr/bin/mkdir"];
+
+    /// Does `test` in a tree with a shell.
+    fn for_each_tree(test: impl Fn(&mut Ground)) {
+        for_each_identity(|ground| {
+            ground.programs(&PROGRAMS);
+            ground.layer("sbin", |root| fs::create_dir_all(root.join("usr/sbin")).unwrap());
+            test(ground);
+        });
+    }
+
+    /// Puts a program into the tree that is these lines.
+    fn put(ground: &mut Ground, name: &str, lines: &str) {
+        ground.layer(&format!("program-{}", name.replace('/', "-")), |root| {
+            let path = root.join(name.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            write_executable(&path, &format!("#!/bin/sh\n{lines}\n")).unwrap();
+        });
+    }
+
+    fn said(ground: &Ground) -> Vec<String> {
+        std::mem::take(&mut *ground.lines.lock().unwrap())
+    }
+
+    /// Runs a step that must succeed; what it said.
+    fn lines(ground: &mut Ground, step: &str) -> Vec<String> {
+        ground.step(step).unwrap_or_else(|error| panic!("{step}: {error}"));
+        said(ground)
+    }
+
+    fn check_refused(ground: &mut Ground, step: &str, expected: &str) {
+        assert_eq!(ground.step(step).unwrap_err(), expected, "{step}");
+    }
+
+    #[test]
+    fn lines_of_shell_see_what_they_declare_and_what_is_constant() {
+        for_each_tree(|ground| {
+            let step = r#"shell = "env -u PWD -u OLDPWD -u _; pwd; umask; ls /run /run/kiln /sys; cat /proc/1/comm"
+                          env = { FOO = "a b", HOME = "/srv" }
+                          cwd = "/srv""#;
+            let expected = [
+                "APT_CONFIG=/run/kiln/apt/apt.conf",
+                "DEBCONF_NONINTERACTIVE_SEEN=true",
+                "DEBIAN_FRONTEND=noninteractive",
+                "FOO=a b",
+                "HOME=/srv",
+                "INITRD=No",
+            ];
+            let seen = lines(ground, step);
+            let (variables, rest): (Vec<_>, Vec<_>) = seen.into_iter().partition(|line| line.contains('='));
+            let mut variables: Vec<String> = variables.into_iter().collect();
+            variables.sort();
+            assert_eq!(variables[..6], expected);
+            assert!(variables.contains(&format!("SOURCE_DATE_EPOCH={EPOCH}")), "{variables:?}");
+            let expected = [
+                "/srv",
+                "0022",
+                "/run:",
+                "kiln",
+                "lock",
+                "systemd",
+                "",
+                "/run/kiln:",
+                "factory",
+                "step",
+                "",
+                "/sys:",
+                "block",
+                "devices",
+                "systemd",
+            ];
+            assert_eq!(rest, expected);
+        });
+    }
+
+    #[test]
+    fn a_step_leaves_only_what_it_made() {
+        for_each_tree(|ground| {
+            let step = r#"shell = """
+                /usr/sbin/policy-rc.d || test $? = 101
+                test "$(cat /run/systemd/container)" = kiln
+                mkdir /srv/made
+                """"#;
+            lines(ground, step);
+            let expected = ["srv 755 0:0 /", "srv/made 755 0:0 /", "usr 755 0:0 /", "usr/sbin 755 0:0 /"];
+            assert_eq!(ground.changes(), expected);
+        });
+    }
+
+    #[test]
+    fn a_policy_of_the_tree_stays() {
+        for_each_tree(|ground| {
+            put(ground, "/usr/sbin/policy-rc.d", "exit 104");
+            lines(ground, "shell = '/usr/sbin/policy-rc.d || test $? = 104'");
+            assert!(ground.read("usr/sbin/policy-rc.d").contains("104"));
+        });
+    }
+
+    #[test]
+    fn the_first_failing_line_ends_it() {
+        for_each_tree(|ground| {
+            check_refused(
+                ground,
+                r#"shell = "echo one\n! cat /nowhere 2>/dev/null\n(exit 3)\necho never""#,
+                "shell step ended with exit code 3: one",
+            );
+            check_refused(ground, r#"shell = "kill -9 $$""#, "shell step was killed by signal 9: ");
+        });
+    }
+
+    #[test]
+    fn a_first_line_chooses_another_interpreter() {
+        for_each_tree(|ground| {
+            put(ground, "/usr/bin/other", "echo other $1 $2");
+            assert_eq!(lines(ground, "shell = '''#!/usr/bin/other -x\n'''"), ["other -x /run/kiln/step"]);
+            check_refused(
+                ground,
+                "shell = '''#!/usr/bin/nothing\n'''",
+                "the tree has no /usr/bin/nothing, which is to run the shell step / add its package to the class's \
+                 `packages`, or to this step's `tools`",
+            );
+        });
+    }
+
+    #[test]
+    fn a_working_directory_must_be_there() {
+        for_each_tree(|ground| {
+            check_refused(
+                ground,
+                "shell = \"true\"\ncwd = \"/nowhere\"",
+                "`cwd`: there is no directory /nowhere in the tree",
+            );
+        });
+    }
+
+    #[test]
+    fn a_script_runs_with_its_arguments_and_nothing_else_of_the_factory() {
+        for_each_tree(|ground| {
+            ground.write("other", "");
+            ground.write("set/up.sh", "#!/bin/sh\necho $#: \"$2\"\nls -R /run/kiln/factory\nstat -c '%a %u %Y' $0\n");
+            let seen = lines(ground, "script = \"set/up.sh\"\nargs = [\"one\", \"t w o\"]");
+            let expected = ["2: t w o", "/run/kiln/factory:", "set", "", "/run/kiln/factory/set:", "up.sh"];
+            assert_eq!(seen[..6], expected);
+            assert_eq!(seen[6], format!("755 0 {EPOCH}"));
+        });
+    }
+
+    #[test]
+    fn a_script_says_what_runs_it() {
+        for_each_tree(|ground| {
+            ground.write("a.sh", "echo a\n");
+            let hint = "begin it with a line such as #!/bin/sh";
+            check_refused(ground, "script = \"a.sh\"", &format!("a.sh does not say what runs it / {hint}"));
+            ground.write("b.sh", "#!/bin/sh\r\necho b\r\n");
+            let hint = "save it with plain line feeds";
+            check_refused(ground, "script = \"b.sh\"", &format!("b.sh has the line ends of Windows / {hint}"));
+        });
+    }
+
+    #[test]
+    fn a_file_that_changes_meanwhile_is_an_error() {
+        for_each_tree(|ground| {
+            ground.write("a.sh", "#!/bin/sh\necho planned\n");
+            let work = ground.work("script = \"a.sh\"", b"");
+            ground.write("a.sh", "#!/bin/sh\necho changed\n");
+            let error = ground.carry_out(&work, b"").unwrap_err();
+            assert_eq!(error.to_string(), "a.sh changed while the build ran");
+        });
+    }
+
+    #[test]
+    fn tools_that_are_missing_are_named() {
+        for_each_tree(|ground| {
+            ground.write("play.yml", "- hosts: all\n");
+            ground.write("site.pp", "\n");
+            let add = |package: &str| format!("add tools = [\"{package}\"] to this step, and run `kiln lock`");
+            let expected = format!("the tree has no ansible-playbook / {}", add("ansible-core"));
+            check_refused(ground, "ansible = \"play.yml\"", &expected);
+            let expected = format!("the tree has no puppet / {}", add("puppet-agent"));
+            check_refused(ground, "puppet = \"site.pp\"", &expected);
+        });
+    }
+
+    /// A program that stands in for Ansible, and tells what it was given.
+    const ANSIBLE: &str = "pwd; echo \"$@\"; cat /run/kiln/ansible/inventory.json; echo; \
+                           cat /run/kiln/ansible/variables.json; echo; echo $ANSIBLE_ROLES_PATH $ANSIBLE_CONFIG; \
+                           echo 'PLAY RECAP ***'; echo 'localhost : ok=1'";
+
+    #[test]
+    fn ansible_is_given_the_playbook_its_groups_and_its_variables() {
+        for_each_tree(|ground| {
+            put(ground, "/usr/bin/ansible-playbook", ANSIBLE);
+            ground.write("a/site.yml", "- hosts: front\n");
+            ground.write("a/ansible.cfg", "[defaults]\n");
+            ground.write("roles/nginx/tasks/main.yml", "[]\n");
+            let seen = lines(ground, "ansible = \"a/site.yml\"\nroles = \"roles\"\nvariables = { a = 1, b = [\"x\"] }");
+            let inventory: serde_json::Value = serde_json::from_str(&seen[2]).unwrap();
+            assert_eq!(seen[0], "/run/kiln/factory/a");
+            let arguments = "-i /run/kiln/ansible/inventory.json -c local --extra-vars \
+                             @/run/kiln/ansible/variables.json /run/kiln/factory/a/site.yml";
+            assert_eq!(seen[1], arguments);
+            assert!(inventory.pointer("/all/children/web/hosts/localhost").is_some(), "{inventory}");
+            assert!(inventory.pointer("/all/children/front/hosts/localhost").is_some(), "{inventory}");
+            assert_eq!(seen[3], "{\"a\":1,\"b\":[\"x\"]}");
+            assert_eq!(seen[4], "/run/kiln/factory/roles /run/kiln/factory/a/ansible.cfg");
+        });
+    }
+
+    #[test]
+    fn a_playbook_for_other_machines_is_no_success() {
+        for_each_tree(|ground| {
+            put(ground, "/usr/bin/ansible-playbook", "echo 'PLAY RECAP ***'");
+            ground.write("a/site.yml", "- hosts: '{{ somewhere }}'\n");
+            check_refused(
+                ground,
+                "ansible = \"a/site.yml\"",
+                "no play of a/site.yml is for this machine / the machine is `localhost`, in the groups web: name one of \
+                 these in `hosts`",
+            );
+        });
+    }
+
+    #[test]
+    fn puppet_says_with_its_exit_code_that_it_changed_something() {
+        for_each_tree(|ground| {
+            put(ground, "/usr/bin/puppet", "echo \"$@\"; cat /run/kiln/factory/p/data/x.yaml; exit $(cat /srv/code)");
+            ground.write("p/site.pp", "\n");
+            ground.write("p/hiera.yaml", "---\n");
+            ground.write("p/data/x.yaml", "x: 1\n");
+            for (code, expected) in [(0, true), (2, true), (4, false), (6, false), (1, false)] {
+                ground
+                    .layer(&format!("code{code}"), |root| fs::write(root.join("srv/code"), code.to_string()).unwrap());
+                assert_eq!(ground.step("puppet = \"p/site.pp\"").is_ok(), expected, "{code}");
+            }
+            let seen = said(ground);
+            assert!(seen[0].starts_with("apply --detailed-exitcodes"), "{seen:?}");
+            let end = "--certname web --hiera_config /run/kiln/factory/p/hiera.yaml /run/kiln/factory/p/site.pp";
+            assert!(seen[0].ends_with(end), "{seen:?}");
+            assert_eq!(seen[1], "x: 1");
+        });
+    }
+
+    /// What a step does about packages: its repository has one of them.
+    fn work_with_package(ground: &Ground, step: &str) -> (StepWork, Vec<u8>) {
+        let deb = kiln_testkit::Package::new("tiny", "1:2.0-1").for_all().deb();
+        let package = kiln_model::lock::LockedPackage {
+            name: "tiny".to_owned(),
+            version: "1:2.0-1".to_owned(),
+            architecture: "all".to_owned(),
+            origin: kiln_model::lock::Origin::File("tiny.deb".into()),
+            size: deb.len() as u64,
+            sha256: kiln_model::digest::Sha256::of(&deb),
+        };
+        (StepWork { repository: vec![package], ..ground.work(step, b"") }, deb)
+    }
+
+    #[test]
+    fn apt_finds_exactly_the_locked_packages() {
+        for_each_tree(|ground| {
+            put(ground, "/usr/bin/apt-get", "");
+            let step = r#"shell = """
+                cd /run/kiln/apt
+                ls repository/pool
+                cat repository/Packages
+                test "$(cat repository/Packages)" = "$(cat lists/*_Packages)"
+                test "$(cat repository/Release)" = "$(cat lists/*_Release)"
+                ! { echo x > repository/pool/new; } 2>/dev/null
+                ls /run/kiln
+                echo 'deb http://mirror.example x y' > sources.list.d/mine.list
+                """"#;
+            let (work, deb) = work_with_package(ground, step);
+            ground.carry_out(&work, &deb).unwrap_or_else(|error| panic!("{error:?} {:?}", said(ground)));
+            let seen = said(ground);
+            assert_eq!(seen[0], "tiny_2.0-1_all.deb", "{:?} {seen:?}", ground.identity);
+            assert!(seen.contains(&"Version: 1:2.0-1".to_owned()), "{seen:?}");
+            assert!(seen.contains(&"Filename: ./pool/tiny_2.0-1_all.deb".to_owned()), "{seen:?}");
+            assert!(seen.contains(&format!("SHA256: {}", work.repository[0].sha256)), "{seen:?}");
+            assert_eq!(seen[seen.len() - 3..], ["apt", "factory", "step"]);
+            assert_eq!(ground.read("etc/apt/sources.list.d/mine.list"), "deb http://mirror.example x y\n");
+            assert_eq!(fs::read_dir(ground.path("store/tmp")).unwrap().count(), 0);
+        });
+    }
+
+    #[test]
+    fn what_apt_misses_is_said_with_what_to_do() {
+        for_each_tree(|ground| {
+            put(ground, "/usr/bin/apt-get", "echo 'E: Unable to locate package nginx' >&2; exit 100");
+            let (work, deb) = work_with_package(ground, "shell = \"apt-get install -y nginx\"");
+            let error = ground.carry_out(&work, &deb).unwrap_err();
+            let StageError::Program { program, ending, last_lines, hint } = error else { panic!("{error:?}") };
+            assert_eq!((program.as_str(), ending), ("shell step", Ending::Code(100)));
+            assert_eq!(last_lines, ["E: Unable to locate package nginx"]);
+            assert!(hint.unwrap().contains("add \"nginx\" to `packages` of class web"));
+        });
+    }
 }

@@ -68,13 +68,13 @@ pub(super) struct Repository {
 
 impl Repository {
     /// Reads what the `.deb`s say of themselves.
-    pub(super) fn read(store: &Store, packages: &[LockedPackage]) -> Result<Self, StageError> {
+    pub(super) fn read(store: &Store, packages: &[LockedPackage], threads: usize) -> Result<Self, StageError> {
         let key = key(packages);
         let kept = store.derived(DERIVED, &key).and_then(|bytes| String::from_utf8(bytes).ok());
         let index = match kept {
             Some(index) => index,
             None => {
-                let index = index(store, packages)?;
+                let index = index(store, packages, threads)?;
                 store.put_derived(DERIVED, &key, index.as_bytes())?;
                 index
             }
@@ -142,9 +142,17 @@ fn key(packages: &[LockedPackage]) -> Sha256 {
     hasher.finish()
 }
 
-fn index(store: &Store, packages: &[LockedPackage]) -> Result<String, StageError> {
-    let stanzas = packages.iter().map(|package| Ok(stanza(package, &control(store, package)?)));
-    stanzas.collect()
+/// The stanzas of all packages, read by several threads.
+fn index(store: &Store, packages: &[LockedPackage], threads: usize) -> Result<String, StageError> {
+    let part = packages.len().div_ceil(threads.max(1)).max(1);
+    let read = |packages: &[LockedPackage]| -> Result<String, StageError> {
+        packages.iter().map(|package| Ok(stanza(package, &control(store, package)?))).collect()
+    };
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = packages.chunks(part).map(|packages| scope.spawn(move || read(packages))).collect();
+        let texts = parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        texts.collect()
+    })
 }
 
 fn control(store: &Store, package: &LockedPackage) -> Result<Control, StageError> {

@@ -100,12 +100,12 @@ fn a_directory_is_shown_without_a_trace_of_where_it_lies() {
             fs::create_dir("/run/one").unwrap();
             inside.show("/run/whole".into(), "/run/one".into()).unwrap();
             inside.unbind("/run/whole".into()).unwrap();
-            let script = "cat /run/one/shown; echo; ls -A /run; grep /run/one /proc/self/mounts | cut -d ' ' -f 1-3; \
+            let script = "cat /run/one/shown; echo; ls -A /run; ls -d /run/one/s*n; grep /run/one /proc/self/mounts | cut -d ' ' -f 1-3; \
                           ! { echo x > /run/one/new; } 2>/dev/null";
             inside.run(&Command::shell(script)).unwrap()
         });
         assert_eq!(seen.unwrap(), Ending::Code(0), "{lines:?}");
-        assert_eq!(lines, ["shown", "one", "whole", "overlay /run/one overlay"]);
+        assert_eq!(lines, ["shown", "one", "whole", "/run/one/shown", "overlay /run/one overlay"]);
     });
 }
 
