@@ -160,6 +160,14 @@ fn tar_problem(error: &TarError, layer: Option<usize>) -> Problem {
     }
 }
 
+/// Whether an export may be written to a place, as things are now.
+///
+/// # Errors
+/// If there is something already that may not be replaced.
+pub fn check_place(path: &Utf8Path, force: bool) -> Result<(), TreeExportError> {
+    aside::check(path, force)
+}
+
 impl TreeExport<'_> {
     /// Writes it to a place in the file system.
     ///

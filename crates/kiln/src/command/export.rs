@@ -10,7 +10,7 @@ use kiln_build::Environment;
 use kiln_build::build::{BuildOptions, BuiltClass, TreeFacts, build};
 use kiln_build::factory::Factory;
 use kiln_build::tree::{ClassTree, TreeError};
-use kiln_build::tree_export::{TreeExport, TreeExportError, TreeExported, TreeFormat};
+use kiln_build::tree_export::{TreeExport, TreeExportError, TreeExported, TreeFormat, check_place};
 use kiln_model::digest::Sha256;
 use kiln_model::event::Event;
 use kiln_model::lock::Lock;
@@ -101,7 +101,8 @@ pub(crate) fn run(
 fn check(args: &ExportArgs, output: &Output) -> std::result::Result<(), CommandError> {
     let wrong = |message: &'static str| Err(CommandError::new(Kind::Usage, anyhow!(message)));
     if args.output != STANDARD_OUTPUT {
-        return Ok(());
+        // Before anything is built.
+        return Ok(check_place(&args.output, args.force)?);
     }
     match args.format {
         Format::Oci | Format::Dir => wrong("only a tar archive can go to standard output"),

@@ -12,6 +12,7 @@ mod cli;
 mod damaged;
 mod deterministic;
 mod doctor;
+mod export;
 mod fetch;
 mod fixture;
 mod gc;
