@@ -24,8 +24,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Build the trees of classes: packages, then steps, exactly as kiln.lock has them.
 ///
 /// Only stages that read something else than before are carried out; `kiln why build CLASS` says which these would be. What
-/// was finished is kept, also when the build is interrupted. New numeric ids of users and groups are added to [ids] of
-/// kiln.lock: commit them.
+/// was finished is kept, also when the build is interrupted. New numeric ids of users and groups are added to the ids at the
+/// end of kiln.lock: commit them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BuildArgs {
     /// Only these classes; every class if none is named.
