@@ -128,7 +128,11 @@ fn help_of_every_verb() {
       init         Write a factory to start from
       lock         Write kiln.lock: the exact packages, indexes and downloads that kiln.toml asks for
       fetch        Bring every locked file into the store, verified
+      build        Build the trees of classes: packages, then steps, exactly as kiln.lock has them
+      why          Say why something is, or would be, as it is
+      shell        Open a shell in a throw-away copy of a class's tree, as the last build left it
       gc           Remove from the store what nothing refers to any more
+      export       Write a class's tree as a tar archive, an OCI image or a directory
       doctor       Say what this machine allows Kiln to do, and how to mend what it does not
       schema       Print the JSON schema of kiln.toml, for editors
       completions  Print a completion script for a shell
@@ -146,15 +150,17 @@ fn help_of_every_verb() {
 
     Exit codes:
       0   done
-      1   the answer is no: --check found that the lock does not fit
+      1   the answer is no: --check found that the lock does not fit, a step or script of a build failed
       2   the command line, the spec or the lock is wrong
       3   the environment refuses: network, permission, disk
       70  a bug in Kiln
+      130 interrupted
 
     Environment:
       KILN_MIRROR        mirrors, separated by blanks, tried before the host's apt sources
       KILN_HTTP_TIMEOUT  how long a server may say nothing (30s)
       KILN_HTTP_RETRIES  how often a request that failed is made again (4)
+      CI                 if set, kiln build is --locked
       XDG_CACHE_HOME     the store is in kiln/ there (~/.cache)
       http_proxy, https_proxy, all_proxy, no_proxy
     ");
