@@ -113,7 +113,7 @@ pub fn write<R: Read>(
 /// Writes one layer of an OCI image, with no time of modification after `epoch`; `open` opens the content of a file.
 ///
 /// # Errors
-/// As [`write`]; and if a file's name begins with `.wh.`, which means something else in such an archive.
+/// As [`fn@write`]; and if a file's name begins with `.wh.`, which means something else in such an archive.
 pub fn write_layer<R: Read>(
     layer: &Layer,
     epoch: i64,

@@ -17,7 +17,7 @@ pub(crate) enum Upper {
     Directory {
         opaque: bool,
         mode: u32,
-        children: BTreeMap<String, Upper>,
+        children: BTreeMap<String, Self>,
     },
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum Upper {
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
     File { layer: usize, number: u8 },
-    Directory { mode: u32, children: BTreeMap<String, Seen> },
+    Directory { mode: u32, children: BTreeMap<String, Self> },
 }
 
 /// What is seen when `upper` of this layer lies over `lower`.
