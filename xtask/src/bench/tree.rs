@@ -122,8 +122,8 @@ impl<'a> Sides<'a> {
 
 impl Place<'_> {
     fn measure(&self, pace: Pace) -> anyhow::Result<Trees> {
-        let plain = self.from_nothing(pace, "mmdebstrap", &[])?;
-        let without_initrd = self.from_nothing(pace, "mmdebstrap with INITRD=No", &[("INITRD", "No")])?;
+        let plain = self.build_from_nothing(pace, "mmdebstrap", &[])?;
+        let without_initrd = self.build_from_nothing(pace, "mmdebstrap with INITRD=No", &[("INITRD", "No")])?;
         let (mut figures, parts_ms) = self.caches(pace)?;
         figures.extend(self.memory()?);
         figures.extend(self.similar_classes()?);
@@ -131,7 +131,7 @@ impl Place<'_> {
         Ok(Trees { file_system, comparisons: vec![plain, without_initrd], figures, parts_ms })
     }
 
-    fn from_nothing(&self, pace: Pace, peer: &str, environment: &[(&str, &str)]) -> anyhow::Result<Comparison> {
+    fn build_from_nothing(&self, pace: Pace, peer: &str, environment: &[(&str, &str)]) -> anyhow::Result<Comparison> {
         let kiln = |run: usize| {
             let store = self.store(&format!("kiln-{}-{run}", environment.len()))?;
             let took = time(&mut self.build(&store, CLASS))?;

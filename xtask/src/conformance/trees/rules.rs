@@ -102,7 +102,7 @@ const fn rule(paths: &'static [&'static str], allows: Allows, cause: Cause, reas
 }
 
 use Allows::{Any, ContentUpTo, TargetUpTo};
-use Aspect::{Content, Mode, Number, OnlyKiln, OnlyPeer, Order, Owner};
+use Aspect::{Content, Links, Mode, Number, OnlyKiln, OnlyPeer, Order, Owner};
 
 /// All rules.
 pub(super) const RULES: &[Rule] = &[
@@ -132,6 +132,19 @@ pub(super) const RULES: &[Rule] = &[
         "apt gives the directory to its own user when it first runs as root",
     ),
     rule(&["var/cache/apt/archives/partial", "var/lib/apt/lists/partial"], Any(Owner), Cause::Peer, "the same"),
+    rule(
+        &["usr/bin/gunzip", "usr/bin/uncompress"],
+        Any(Links),
+        Cause::Peer,
+        "bookworm's usrmerge moves what mmdebstrap unpacked into `/bin` by copying each name; Kiln has `/bin` be a link from the \
+         beginning, and the names stay those of one file, as in the package",
+    ),
+    rule(
+        &["etc/shells"],
+        Any(Order),
+        Cause::Peer,
+        "the same: usrmerge adds the other names of the shells at the end, after its conversion",
+    ),
     rule(
         &["etc/machine-id"],
         Any(Mode),
@@ -188,12 +201,6 @@ pub(super) const RULES: &[Rule] = &[
         Any(Content),
         Cause::Chance,
         "random keys",
-    ),
-    rule(
-        &["etc/ssl/certs/*.0"],
-        Any(OnlyKiln),
-        Cause::Chance,
-        "the name of the link is the digest of a random certificate",
     ),
     rule(&["var/lib/postgresql/*/*/**"], Any(Content), Cause::Chance, "identifiers and times in a new database"),
     rule(
