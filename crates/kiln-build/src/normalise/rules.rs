@@ -256,19 +256,19 @@ pub const FIRST_BOOT: &[FirstBoot] = &[
 /// The tables as Markdown, for `docs/determinism.md`.
 #[must_use]
 pub fn print() -> String {
-    let mut text = "| files | what is done | why |\n|---|---|---|\n".to_owned();
+    let mut text = "| files below the root | what is done | why |\n|---|---|---|\n".to_owned();
     for Rule { files, action, why } in RULES {
         text += &format!("| {} | {} | {why} |\n", code(files), words(*action));
     }
     text += "\n| made at first boot | in trees with | while there is no | before |\n|---|---|---|---|\n";
     for FirstBoot { what, wanted_if, missing_without, before, .. } in FIRST_BOOT {
-        text += &format!("| {what} | `/{wanted_if}` | `/{missing_without}` | {} |\n", before.join(", "));
+        text += &format!("| {what} | `{wanted_if}` | `{missing_without}` | {} |\n", before.join(", "));
     }
     text
 }
 
 fn code(files: &[&str]) -> String {
-    files.iter().map(|file| format!("`/{file}`")).collect::<Vec<_>>().join(" ")
+    files.iter().map(|file| format!("`{file}`")).collect::<Vec<_>>().join(" ")
 }
 
 fn words(action: Action) -> String {

@@ -48,7 +48,10 @@ enum State {
     Working,
     Ready(Arc<Form>),
     /// The `.deb` had other bytes, and is gone.
-    Corrupt { actual: Sha256, moved_to: Utf8PathBuf },
+    Corrupt {
+        actual: Sha256,
+        moved_to: Utf8PathBuf,
+    },
 }
 
 impl Unpacked {
