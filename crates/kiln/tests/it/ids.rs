@@ -49,9 +49,8 @@ fn accounts(shop: &Shop, class: &str) -> Vec<String> {
     let text = run.run().success().stdout;
     let (passwd, group) = text.split_once("\n\n").unwrap();
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
-    let users =
-        passwd.lines().map(|line| fields(line)).map(|fields| format!("{}:{}:{}", fields[0], fields[2], fields[3]));
-    let groups = group.lines().map(|line| fields(line)).map(|fields| format!("{}:{}", fields[0], fields[2]));
+    let users = passwd.lines().map(fields).map(|fields| format!("{}:{}:{}", fields[0], fields[2], fields[3]));
+    let groups = group.lines().map(fields).map(|fields| format!("{}:{}", fields[0], fields[2]));
     let is_new = |line: &String| !["root:", "nobody:", "shadow:", "nogroup:"].iter().any(|name| line.starts_with(name));
     users.chain(groups).filter(is_new).collect()
 }
