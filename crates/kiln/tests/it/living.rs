@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use kiln_sandbox::Survey;
-use kiln_testkit::{Compression, Output, Package, Repository, Suite};
+use kiln_testkit::{Compression, Home, Output, Package, Repository, Suite};
 use serde_json::Value;
 
 use crate::fixture::{Shop, package};
@@ -74,8 +74,7 @@ pub(crate) fn shop(classes: &str) -> Option<Shop> {
 /// The same from a repository that has more than life.
 pub(crate) fn shop_with(classes: &str, repository: impl FnOnce(Repository) -> Repository) -> Option<Shop> {
     let shop = Shop::with(classes, repository);
-    if !Survey::of(&shop.home.cache()).can_work() {
-        kiln_testkit::cannot_test("kiln doctor says that this machine cannot build");
+    if !can_build(&shop.home) {
         return None;
     }
     shop.write("site/index.html", "hello\n");
@@ -83,6 +82,15 @@ pub(crate) fn shop_with(classes: &str, repository: impl FnOnce(Repository) -> Re
     shop.spec(classes);
     shop.lock();
     Some(shop)
+}
+
+/// Whether this machine can build with a store in the home; says so if not.
+pub(crate) fn can_build(home: &Home) -> bool {
+    let can = Survey::of(&home.cache()).can_work();
+    if !can {
+        kiln_testkit::cannot_test("kiln doctor says that this machine cannot build");
+    }
+    can
 }
 
 /// The repository with an essential set that works.

@@ -1,6 +1,6 @@
 //! The `kiln` binary, driven as a person drives it, against the testkit's signed repository.
 //!
-//! One file a subject. Nothing here reaches a network but `real`, which locks `examples/shop` from the host's own mirror.
+//! One file a subject. Nothing here reaches a network but `real` and what uses it, from the host's own mirror.
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
@@ -27,5 +27,6 @@ mod mirrors;
 mod pin;
 mod real;
 mod reproducible;
+mod steps_programs;
 mod update;
 mod vanished;

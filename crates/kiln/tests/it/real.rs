@@ -28,7 +28,7 @@ pub(crate) fn with_network(run: Kiln) -> Kiln {
     })
 }
 
-fn copy(from: &camino::Utf8Path, to: &camino::Utf8Path) {
+pub(crate) fn copy(from: &camino::Utf8Path, to: &camino::Utf8Path) {
     fs_err::create_dir_all(to).unwrap();
     for entry in from.read_dir_utf8().unwrap() {
         let entry = entry.unwrap();
