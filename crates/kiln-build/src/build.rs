@@ -26,7 +26,7 @@ use kiln_model::digest::Sha256;
 use kiln_model::event::Event;
 use kiln_model::lock::Lock;
 use kiln_model::spec::Spec;
-use kiln_sandbox::{CancelToken, IdentityError};
+use kiln_sandbox::{CancelToken, Identity, IdentityError};
 use kiln_store::{Build, BuiltStage, LayerUse, StoreError};
 
 use crate::Environment;
@@ -166,6 +166,8 @@ pub fn build(
     let (stages, cached) = (needed.len() as u64, found.len() as u64);
     environment.report.event(Event::StagesPlanned { stages, cached });
     if found.len() < needed.len() {
+        // Who cannot build is told before anything is downloaded.
+        Identity::of_caller()?;
         let missing: BTreeSet<StageId> = needed.iter().copied().filter(|id| !found.contains_key(id)).collect();
         fetch_missing(factory, spec, lock, &plan, &missing, environment)?;
     }

@@ -178,8 +178,10 @@ impl Running {
         while !ended {
             let ready = self.wait(launch.cancel, stopped.is_none().then_some(deadline))?;
             ended = ready.ended;
-            read_all(&self.output, |bytes| lines.take(bytes, launch.on_line))?;
-            read_all(&self.messages, |bytes| messages.extend_from_slice(bytes))?;
+            // A program may write faster than its lines can be shown, and must be stopped all the same.
+            let chunks_max = if ended { usize::MAX } else { 1 };
+            read(&self.output, chunks_max, |bytes| lines.take(bytes, launch.on_line))?;
+            read(&self.messages, chunks_max, |bytes| messages.extend_from_slice(bytes))?;
             if stopped.is_none() {
                 stopped = self.stop(&ready)?;
             }
@@ -201,14 +203,17 @@ impl Running {
         if deadline.is_some() {
             descriptors.push(readable(cancel.descriptor()));
         }
-        let left = deadline.flatten().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let deadline = deadline.flatten();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        let count = match poll(&mut descriptors, timeout.as_ref()) {
+        match poll(&mut descriptors, timeout.as_ref()) {
             Err(Errno::INTR) => return Ok(Ready::default()),
             result => result.map_err(watching)?,
         };
         let is_ready = |index: usize| descriptors.get(index).is_some_and(|one| !one.revents().is_empty());
-        Ok(Ready { ended: is_ready(0), cancelled: is_ready(3), timed_out: count == 0 && left.is_some() })
+        // Not whether nothing else happened: a program that never stops writing has a deadline too.
+        let timed_out = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        Ok(Ready { ended: is_ready(0), cancelled: is_ready(3), timed_out })
     }
 
     /// Tells the child to end everything, if it is time.
@@ -238,10 +243,10 @@ fn watching(error: Errno) -> SandboxError {
     SandboxError::Watch { source: error.into() }
 }
 
-/// Reads what is there, without waiting for more.
-fn read_all(pipe: &OwnedFd, mut take: impl FnMut(&[u8])) -> Result<(), SandboxError> {
+/// Reads what is there, no more than so many chunks, without waiting for more.
+fn read(pipe: &OwnedFd, chunks_max: usize, mut take: impl FnMut(&[u8])) -> Result<(), SandboxError> {
     let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
+    for _ in 0..chunks_max {
         match rustix::io::read(pipe, &mut chunk[..]) {
             Ok(0) | Err(Errno::AGAIN) => return Ok(()),
             Ok(length) => take(chunk.get(..length).unwrap_or_default()),
@@ -249,6 +254,7 @@ fn read_all(pipe: &OwnedFd, mut take: impl FnMut(&[u8])) -> Result<(), SandboxEr
             Err(error) => return Err(watching(error)),
         }
     }
+    Ok(())
 }
 
 /// What the messages say: the first failure, or the value.

@@ -1,10 +1,15 @@
 //! What is told of a stage that failed.
 
 use std::error::Error as _;
+use std::io;
 
 use kiln_model::spec::Place;
 
 use crate::workplace::StageError;
+
+/// What to do about a full disk.
+const MAKE_ROOM: &str = "make room on the file system of the store, or choose another directory for it; kiln doctor says where \
+                         it is and how much room there is";
 
 /// A stage that failed.
 #[derive(Debug)]
@@ -49,8 +54,23 @@ impl StageFailure {
             StageError::Program { hint, .. } | StageError::Refused { hint, .. } => hint.clone(),
             StageError::Sandbox(error) => error.hint(),
             StageError::Store(error) => error.hint(),
-            StageError::Package { .. } | StageError::Io { .. } => None,
+            StageError::Package { .. } | StageError::Io { .. } => {
+                self.is_for_want_of_room().then(|| MAKE_ROOM.to_owned())
+            }
         }
+    }
+
+    /// Whether a disk, or the share of it that the caller may fill, is full.
+    fn is_for_want_of_room(&self) -> bool {
+        let mut next = self.error.source();
+        while let Some(cause) = next {
+            let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+            if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            next = cause.source();
+        }
+        false
     }
 
     /// The last lines that its programs wrote.
@@ -68,12 +88,37 @@ impl StageFailure {
     /// Whether the machine is to blame: it lacks room, permission, memory.
     #[must_use]
     pub fn is_about_this_machine(&self) -> bool {
-        matches!(self.error, StageError::Sandbox(_) | StageError::Store(_) | StageError::Io { .. })
+        let is_machine = matches!(self.error, StageError::Sandbox(_) | StageError::Store(_) | StageError::Io { .. });
+        is_machine || self.is_for_want_of_room()
     }
 
     /// Whether what the spec asks for cannot be done.
     #[must_use]
     pub fn is_about_the_spec(&self) -> bool {
-        matches!(self.error, StageError::Refused { .. } | StageError::Package { .. })
+        let is_spec = matches!(self.error, StageError::Refused { .. } | StageError::Package { .. });
+        is_spec && !self.is_for_want_of_room()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_debian::deb::DebError;
+
+    use super::*;
+
+    fn check(kind: io::ErrorKind, is_machine: bool, hint: Option<&str>) {
+        let source = DebError::Read { part: "data.tar".to_owned(), source: io::Error::new(kind, "no") };
+        let error = StageError::Package { package: "libc6 2.41".to_owned(), source: Box::new(source) };
+        let (class, stage) = ("base".to_owned(), "packages".to_owned());
+        let failure = StageFailure { class, stage, place: None, error, classes: Vec::new(), is_kept: false };
+        let found = (failure.is_about_this_machine(), failure.is_about_the_spec(), failure.hint());
+        assert_eq!(found, (is_machine, !is_machine, hint.map(str::to_owned)), "{kind:?}");
+    }
+
+    #[test]
+    fn a_package_is_not_to_blame_for_a_full_disk() {
+        check(io::ErrorKind::StorageFull, true, Some(MAKE_ROOM));
+        check(io::ErrorKind::QuotaExceeded, true, Some(MAKE_ROOM));
+        check(io::ErrorKind::InvalidData, false, None);
     }
 }

@@ -7,11 +7,12 @@ use kiln_model::digest::Sha256;
 use kiln_store::{LayerUse, Layers};
 
 use super::BuildError;
-use super::ids::SharedIds;
+use super::ids::{self, SharedIds};
 use crate::stage::{StageId, Stages};
+use crate::workplace::FixedIds;
 
-/// The layers of the stages in `needed` that the store has, each on those of its parents. What a stage below a missing one
-/// has is not known: its key is the digest of a name that nobody knows yet.
+/// The layers of the stages in `needed` that the store has, each on those of its parents, and all with ids that go together.
+/// What a stage below a missing one has is not known: its key is the digest of a name that nobody knows yet.
 pub(super) fn layers(
     plan: &Stages,
     needed: &BTreeSet<StageId>,
@@ -19,6 +20,8 @@ pub(super) fn layers(
     ids: &SharedIds<'_>,
 ) -> Result<BTreeMap<StageId, Arc<LayerUse>>, BuildError> {
     let mut found: BTreeMap<StageId, Arc<LayerUse>> = BTreeMap::new();
+    // Classes that were built one by one, each with a lock without ids, may have given one number to two names.
+    let mut beside = FixedIds::default();
     for &id in needed {
         let Some(stage) = plan.stages.get(id) else { continue };
         let parent = match stage.parent {
@@ -28,7 +31,8 @@ pub(super) fn layers(
                 None => continue,
             },
         };
-        if let Some(layer) = fitting(layers, &key(plan, id, parent.as_ref()), ids)? {
+        if let Some(layer) = fitting(layers, &key(plan, id, parent.as_ref()), ids, &beside)? {
+            beside = ids::merged(beside, &ids::fixed(&layer.record().facts.made));
             found.insert(id, Arc::new(layer));
         }
     }
@@ -42,7 +46,12 @@ pub(super) fn key(plan: &Stages, id: StageId, parent: Option<&Sha256>) -> Sha256
     stage.key(parent, tools.map(|tools| tools.key(parent, None)).as_ref())
 }
 
-/// The layer of this key whose ids the lock agrees with.
-pub(super) fn fitting(layers: &Layers<'_>, key: &Sha256, ids: &SharedIds<'_>) -> Result<Option<LayerUse>, BuildError> {
-    Ok(layers.find(key)?.into_iter().find(|layer| ids.allow(&layer.record().facts.made)))
+/// The layer of this key whose ids the lock agrees with, and those `beside`.
+pub(super) fn fitting(
+    layers: &Layers<'_>,
+    key: &Sha256,
+    ids: &SharedIds<'_>,
+    beside: &FixedIds,
+) -> Result<Option<LayerUse>, BuildError> {
+    Ok(layers.find(key)?.into_iter().find(|layer| ids.allow(&layer.record().facts.made, beside)))
 }

@@ -51,10 +51,10 @@ impl<'a> SharedIds<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a layer that made these may be used: each is the lock's, or new there.
-    pub(super) fn allow(&self, made: &MadeIds) -> bool {
-        let made = fixed(made);
-        matches!(ids::check(&made, &self.state().current, &Accounts::default()), Agreement::Fine | Agreement::Append(_))
+    /// Whether a layer that made these may be used with those that made what is `beside`: each is the lock's, or new there.
+    pub(super) fn allow(&self, made: &MadeIds, beside: &FixedIds) -> bool {
+        let known = merged(self.state().current.clone(), beside);
+        matches!(ids::check(&fixed(made), &known, &Accounts::default()), Agreement::Fine | Agreement::Append(_))
     }
 
     /// Whether the lock has them all.
@@ -110,7 +110,7 @@ fn of_lock(lock: &Lock) -> FixedIds {
     FixedIds { users: lock.ids.users.clone(), groups: lock.ids.groups.clone() }
 }
 
-fn merged(mut ids: FixedIds, more: &FixedIds) -> FixedIds {
+pub(super) fn merged(mut ids: FixedIds, more: &FixedIds) -> FixedIds {
     let add = |to: &mut BTreeMap<String, u32>, from: &BTreeMap<String, u32>| {
         to.extend(from.iter().map(|(name, id)| (name.clone(), *id)));
     };

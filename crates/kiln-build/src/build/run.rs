@@ -143,7 +143,6 @@ impl<'a> Runner<'a> {
         self.settle_found();
         let missing = self.needed.len() - self.state().done.len();
         if missing > 0 && self.state().error.is_none() {
-            // Who cannot build is told before anything begins.
             let identity = Identity::of_caller()?;
             self.tidy(identity);
             let workers = self.options.jobs.clamp(1, missing);
@@ -175,13 +174,20 @@ impl<'a> Runner<'a> {
         let found: Vec<(StageId, Done)> = self.state().done.iter().map(|(id, done)| (*id, done.clone())).collect();
         for (id, done) in found {
             let Some(stage) = self.plan.stages.get(id) else { continue };
-            match self.settle_cached(id, stage, &done.layer) {
-                Ok(()) => self.report_cached(stage, &done.layer),
-                Err(stop) => {
-                    self.state().done.remove(&id);
-                    self.finish(id, Err(stop));
+            let stop = match self.settle_cached(id, stage, &done.layer) {
+                Ok(true) => {
+                    self.report_cached(stage, &done.layer);
+                    continue;
                 }
-            }
+                Ok(false) => {
+                    // Another process wrote into the lock between two looks at it.
+                    let message = "kiln.lock was given other ids meanwhile".to_owned();
+                    self.failed(id, stage, StageError::Refused { message, hint: Some("build again".to_owned()) }, false)
+                }
+                Err(stop) => stop,
+            };
+            self.state().done.remove(&id);
+            self.finish(id, Err(stop));
         }
     }
 
@@ -308,30 +314,28 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// The stage's layer if the store has it, once the lock has its ids.
+    /// The stage's layer if the store has it, once the lock has its ids. None too if others took them while this one waited
+    /// for its turn.
     fn cached(&self, turn: StageId, stage: &Stage, key: &Sha256) -> Result<Option<Done>, Stop> {
-        let Some(layer) = found::fitting(&self.layers, key, &self.ids)? else { return Ok(None) };
+        let fitting = found::fitting(&self.layers, key, &self.ids, &FixedIds::default())?;
+        let Some(layer) = fitting else { return Ok(None) };
         let made = ids::fixed(&layer.record().facts.made);
         if !self.ids.has(&made) {
             self.await_turn(turn)?;
         }
-        self.settle_cached(turn, stage, &layer)?;
+        if !self.settle_cached(turn, stage, &layer)? {
+            return Ok(None);
+        }
         self.report_cached(stage, &layer);
         Ok(Some(Done { layer: Arc::new(layer), took: None }))
     }
 
-    fn settle_cached(&self, turn: StageId, stage: &Stage, layer: &LayerUse) -> Result<(), Stop> {
+    /// Writes down what the lock lacks of a layer's ids; whether the two agree then.
+    fn settle_cached(&self, turn: StageId, stage: &Stage, layer: &LayerUse) -> Result<bool, Stop> {
         let made = ids::fixed(&layer.record().facts.made);
         let settled = self.ids.settle(&made, &FixedIds::default(), &Accounts::default());
-        match settled.map_err(|error| self.failed(turn, stage, error, false))? {
-            Settled::Agreed => Ok(()),
-            // Another process wrote into the lock between two looks at it.
-            Settled::Again(_) => {
-                let message = "kiln.lock was given other ids meanwhile".to_owned();
-                let error = StageError::Refused { message, hint: Some("build again".to_owned()) };
-                Err(self.failed(turn, stage, error, false))
-            }
-        }
+        let settled = settled.map_err(|error| self.failed(turn, stage, error, false))?;
+        Ok(matches!(settled, Settled::Agreed))
     }
 
     /// The layer with a step's tools.

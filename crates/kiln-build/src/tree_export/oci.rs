@@ -230,8 +230,7 @@ fn config(export: &TreeExport<'_>, blobs: &[Blob]) -> Config {
     let (architecture, variant) = architecture(export.architecture);
     let history = tree.layers().map(|(layer, _)| {
         let facts = &layer.record().facts;
-        let created_by = format!("kiln build {}: {}", facts.class, facts.label);
-        History { created: time(facts.epoch.min(tree.epoch())), created_by }
+        History { created: time(facts.epoch.min(tree.epoch())), created_by: created_by(&facts.label) }
     });
     let has_init = has(tree.tree(), "init");
     let shell = || has(tree.tree(), "bash").then_some("/bin/bash").or(has(tree.tree(), "sh").then_some("/bin/sh"));
@@ -252,6 +251,13 @@ fn config(export: &TreeExport<'_>, blobs: &[Blob]) -> Config {
         },
         history: history.collect(),
     }
+}
+
+/// What was done in a layer's stage, without the stage's number: a layer is made once for every class that has the same, and
+/// which of them was the first must not be seen in the image.
+fn created_by(label: &str) -> String {
+    let numbered = label.strip_prefix("step ").and_then(|rest| rest.split_once(": "));
+    format!("kiln build: {}", numbered.map_or(label, |(_, what)| what))
 }
 
 /// Whether the tree has a program where programs are, with `/bin` merged into `/usr` or not.

@@ -164,11 +164,11 @@ fn an_image_says_what_it_is() {
               "history": [
                 {
                   "created": "2023-11-14T22:13:20Z",
-                  "created_by": "kiln build web: packages"
+                  "created_by": "kiln build: packages"
                 },
                 {
                   "created": "2023-11-14T22:13:20Z",
-                  "created_by": "kiln build web: step 1: copy site"
+                  "created_by": "kiln build: copy site"
                 }
               ],
               "os": "linux",

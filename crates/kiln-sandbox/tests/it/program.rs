@@ -167,6 +167,24 @@ fn time_is_up() {
 }
 
 #[test]
+fn a_flood_of_output_holds_nothing_up() {
+    for_each_identity(|ground| {
+        let mut sandbox = ground.plain();
+        sandbox.limits.timeout = Some(Duration::from_millis(200));
+        let mut lines = 0;
+        // Slower than the program: there is always more to read.
+        let mut show = |_: &str| {
+            lines += 1;
+            assert!(lines < 10_000, "it goes on after its time is up");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let flood = Command::shell("while :; do printf '%08000d\\n' 0; done");
+        let exit = sandbox.run(&flood, &mut show, &CancelToken::new().unwrap()).unwrap();
+        assert_eq!(exit.ending, Ending::TimedOut);
+    });
+}
+
+#[test]
 fn a_token_ends_it() {
     for_each_identity(|ground| {
         let token = CancelToken::new().unwrap();

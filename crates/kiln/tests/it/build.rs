@@ -104,6 +104,35 @@ fn only_what_is_asked_for_is_built() {
 }
 
 #[test]
+fn layers_that_gave_one_number_to_two_names_are_not_used_together() {
+    const TWO: &str = "
+        [class.base]
+        distribution = \"trixie\"
+        [class.one]
+        from = \"base\"
+        [[class.one.step]]
+        group = \"one\"
+        [class.two]
+        from = \"base\"
+        [[class.two.step]]
+        group = \"two\"
+    ";
+    let Some(shop) = living::shop(TWO) else { return };
+    let locked = fs::read_to_string(shop.path("kiln.lock")).unwrap();
+    for class in ["one", "two"] {
+        shop.write("kiln.lock", &locked);
+        build(&shop, class);
+        let groups = inside(&shop, class, "cat /etc/group");
+        assert!(groups.contains(&format!("{class}:x:1000:")), "{groups}");
+    }
+    shop.write("kiln.lock", &locked);
+    let both = build(&shop, "");
+    assert_eq!(both.stages("stage-finished"), ["two: step 1: group two"]);
+    let groups = inside(&shop, "two", "cat /etc/group");
+    assert!(groups.contains("two:x:1001:"), "{groups}");
+}
+
+#[test]
 fn images_are_not_promised() {
     let Some(shop) = living::shop(CLASSES) else { return };
     let output = shop.run("build").code(2);
