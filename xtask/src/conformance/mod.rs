@@ -11,6 +11,7 @@
 mod archive;
 mod compare;
 mod draw;
+mod images;
 mod report;
 mod trees;
 mod versions;
@@ -60,6 +61,8 @@ enum Part {
     Selections,
     /// What becomes of the packages.
     Trees,
+    /// What others make of an exported image.
+    Images,
 }
 
 /// How much is compared with `--quick`.
@@ -74,12 +77,22 @@ pub(crate) fn run(arguments: &Conformance) -> anyhow::Result<()> {
     let Conformance { suites, quick, network, only, trees, .. } = arguments;
     let workshop = Workshop::open(&root().join("target/conformance"), network)?;
     let selections = match only {
-        Some(Part::Trees) => Ok(()),
+        Some(Part::Trees | Part::Images) => Ok(()),
         _ => compare_selections(&workshop, arguments),
     };
     let trees = match only {
-        Some(Part::Selections) => Ok(()),
+        Some(Part::Selections | Part::Images) => Ok(()),
         _ => trees::run(&workshop, suites, *quick, trees),
+    };
+    // The trees of CI are enough for CI.
+    let images = match only {
+        Some(Part::Selections | Part::Trees) => Ok(()),
+        None if *quick => Ok(()),
+        _ => images::run(&workshop, &arguments.trees),
+    };
+    let trees = match (trees, images) {
+        (Err(trees), Err(images)) => Err(trees.context(format!("{images:#}"))),
+        (trees, images) => trees.and(images),
     };
     match (selections, trees) {
         (Err(selections), Err(trees)) => bail!("{selections:#}; {trees:#}"),

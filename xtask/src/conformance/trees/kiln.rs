@@ -10,17 +10,17 @@ use kiln_model::lock::{FILE_NAME, Lock};
 use kiln_sandbox::{Identity, layer};
 
 /// The binary and where it works.
-pub(super) struct Kiln<'a> {
-    pub(super) program: &'a Utf8Path,
+pub(in crate::conformance) struct Kiln<'a> {
+    pub(in crate::conformance) program: &'a Utf8Path,
     /// Holds the factory and the store.
-    pub(super) directory: Utf8PathBuf,
+    pub(in crate::conformance) directory: Utf8PathBuf,
     /// What `kiln fetch --to` wrote.
-    pub(super) mirror: &'a Utf8Path,
+    pub(in crate::conformance) mirror: &'a Utf8Path,
 }
 
 impl Kiln<'_> {
     /// Gives it a spec, and its lock where there is one.
-    pub(super) fn prepare(&self, spec: &str, lock: Option<&Lock>) -> anyhow::Result<()> {
+    pub(in crate::conformance) fn prepare(&self, spec: &str, lock: Option<&Lock>) -> anyhow::Result<()> {
         let factory = self.factory();
         fs::create_dir_all(&factory)?;
         fs::write(factory.join(SPEC_FILE), spec)?;
@@ -36,13 +36,18 @@ impl Kiln<'_> {
     }
 
     /// Builds the tree of a class, and writes it as an archive.
-    pub(super) fn archive(&self, class: &str, to: &Utf8Path) -> anyhow::Result<()> {
+    pub(in crate::conformance) fn archive(&self, class: &str, to: &Utf8Path) -> anyhow::Result<()> {
         self.run(&["build", class, "--tree-only", "--no-locked"])?;
-        self.run(&["export", class, "--format", "tar", "--output", to.as_str()]).map(drop)
+        self.export(class, "tar", to)
+    }
+
+    /// Exports a class that is built.
+    pub(in crate::conformance) fn export(&self, class: &str, format: &str, to: &Utf8Path) -> anyhow::Result<()> {
+        self.run(&["export", class, "--format", format, "--output", to.as_str()]).map(drop)
     }
 
     /// Removes the store and the factory, whoever owns what is in them.
-    pub(super) fn remove(self) -> anyhow::Result<()> {
+    pub(in crate::conformance) fn remove(self) -> anyhow::Result<()> {
         Ok(layer::remove_tree(&self.directory, Identity::of_caller()?)?)
     }
 

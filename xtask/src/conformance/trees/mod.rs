@@ -12,7 +12,7 @@
 mod accounts;
 mod compare;
 mod examine;
-mod kiln;
+pub(super) mod kiln;
 mod manifest;
 mod reference;
 mod report;
@@ -47,10 +47,10 @@ pub(crate) struct Options {
     named: Vec<String>,
     /// The binary that is judged; the one beside this program if not given.
     #[arg(long, value_name = "FILE")]
-    kiln: Option<Utf8PathBuf>,
+    pub(super) kiln: Option<Utf8PathBuf>,
     /// Where trees are made: some gigabytes, best in memory.
     #[arg(long, value_name = "DIR")]
-    scratch: Option<Utf8PathBuf>,
+    pub(super) scratch: Option<Utf8PathBuf>,
 }
 
 /// The suite whose mmdebstrap it is.
@@ -180,7 +180,7 @@ fn choose(suites: &[String], names: &[String], quick: bool) -> anyhow::Result<Ve
 }
 
 /// `kiln` of the same build as this program.
-fn beside() -> anyhow::Result<Utf8PathBuf> {
+pub(super) fn beside() -> anyhow::Result<Utf8PathBuf> {
     let program = Utf8PathBuf::try_from(std::env::current_exe()?)?;
     let kiln = program.with_file_name("kiln");
     if !kiln.exists() {
@@ -190,7 +190,7 @@ fn beside() -> anyhow::Result<Utf8PathBuf> {
 }
 
 /// A directory for trees, in memory if there is any to be had by files.
-fn scratch(wanted: Option<&Utf8Path>) -> anyhow::Result<tempfile::TempDir> {
+pub(super) fn scratch(wanted: Option<&Utf8Path>) -> anyhow::Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("kiln-conformance-");
     match wanted {
