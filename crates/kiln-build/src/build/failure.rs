@@ -11,6 +11,11 @@ use crate::workplace::StageError;
 const MAKE_ROOM: &str = "make room on the file system of the store, or choose another directory for it; kiln doctor says where \
                          it is and how much room there is";
 
+/// What to do about a file that root of a user's sandbox may not open: it has no power over files of groups that are not
+/// among its ids, and of the user's groups only the primary one is.
+const OPEN_UP: &str = "an ordinary user's build can open a file that everybody may read, or one of the user's own primary \
+                       group: chmod o+r, or chgrp, what it names";
+
 /// A stage that failed.
 #[derive(Debug)]
 pub struct StageFailure {
@@ -54,18 +59,24 @@ impl StageFailure {
             StageError::Program { hint, .. } | StageError::Refused { hint, .. } => hint.clone(),
             StageError::Sandbox(error) => error.hint(),
             StageError::Store(error) => error.hint(),
-            StageError::Package { .. } | StageError::Io { .. } => {
-                self.is_for_want_of_room().then(|| MAKE_ROOM.to_owned())
+            StageError::Package { .. } | StageError::Io { .. } if self.is_for_want_of_room() => {
+                Some(MAKE_ROOM.to_owned())
             }
+            StageError::Io { .. } if self.has_cause(&[io::ErrorKind::PermissionDenied]) => Some(OPEN_UP.to_owned()),
+            StageError::Package { .. } | StageError::Io { .. } => None,
         }
     }
 
     /// Whether a disk, or the share of it that the caller may fill, is full.
     fn is_for_want_of_room(&self) -> bool {
+        self.has_cause(&[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded])
+    }
+
+    /// Whether one of these is among the causes.
+    fn has_cause(&self, kinds: &[io::ErrorKind]) -> bool {
         let mut next = self.error.source();
         while let Some(cause) = next {
-            let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-            if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            if cause.downcast_ref::<io::Error>().is_some_and(|error| kinds.contains(&error.kind())) {
                 return true;
             }
             next = cause.source();

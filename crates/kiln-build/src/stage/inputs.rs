@@ -1,5 +1,6 @@
 //! What a step reads, by name, and what it is called.
 
+use kiln_model::digest::Sha256;
 use kiln_model::spec::{Action, AddUser, Mode, RenderTime, Surroundings, Target};
 
 use super::{Input, Source, SourceKind, StepWork};
@@ -177,7 +178,8 @@ fn of_target(Target { to, into, owner, group, mode }: &Target) -> Vec<Input> {
 
 fn of_surroundings(surroundings: &Surroundings) -> Vec<Input> {
     let Surroundings { env, directory, tools: _ } = surroundings;
-    let variables = env.iter().map(|(name, value)| Input::new(format!("env {name}"), value));
+    // Inputs are kept beside the layer and shown by `kiln why build`: what people put into a variable is not for that.
+    let variables = env.iter().map(|(name, value)| Input::new(format!("env {name}"), Sha256::of(value.as_bytes()).to_string()));
     variables.chain(optional("cwd", directory.as_ref())).collect()
 }
 

@@ -473,7 +473,7 @@ mod tests {
         ");
         let shell = &plan.stages[plan.classes["web"][4]].inputs;
         let env: Vec<&Input> = shell.iter().filter(|input| input.name == "env GREETING").collect();
-        assert_eq!(env, [&Input::new("env GREETING", "hello")]);
+        assert_eq!(env, [&Input::new("env GREETING", Sha256::of(b"hello").to_string())]);
     }
 
     #[test]

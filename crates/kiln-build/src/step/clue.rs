@@ -57,8 +57,7 @@ impl Clue {
     pub(super) fn hint(&self, class: &str) -> String {
         match self {
             Self::Package(name) => format!(
-                "a step finds the locked packages only: add \"{name}\" to `packages` of class {class}, or to this step's \
-                 `tools`, and run `kiln lock`"
+                "a step finds the locked packages only: add \"{name}\" to `packages` of class {class}, and run `kiln lock`"
             ),
             Self::Version(name) => format!(
                 "a step finds the locked version of {name} only: ask for another in `packages` of class {class}, and run \
