@@ -41,3 +41,67 @@ fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let has_lines = !text.is_empty();
     text.split(|byte| *byte == b'\n').enumerate().filter(move |_| has_lines).map(|(index, line)| (index + 1, line))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::account::Accounts;
+    use super::conffile::{parse_field, print_field};
+    use super::diversion::Diversions;
+    use super::filter::Filters;
+    use super::statoverride::Overrides;
+    use super::status::Status;
+    use super::trigger::{self, FileInterests};
+
+    /// Texts in which the formats' own words are likely.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        const WORDS: &[&str] = &[
+            "Package",
+            "Status",
+            ": ",
+            ":",
+            "\n",
+            " ",
+            "\t",
+            "/",
+            "/usr",
+            "a",
+            "obsolete",
+            "remove-on-upgrade",
+            "interest",
+            "activate-noawait",
+            "root",
+            "0644",
+            "#7",
+            "path-exclude=",
+            "*",
+            "[",
+            "\\",
+            "\r",
+            "\u{fffd}",
+            "..",
+            "\n\n",
+        ];
+        prop::collection::vec(prop::sample::select(WORDS), 0..24).prop_map(|words| words.concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_file_or_an_error(text in prop_oneof![text(), prop::collection::vec(any::<u8>(), 0..60)]) {
+            if let Ok(status) = Status::parse(&text) {
+                prop_assert_eq!(Status::parse(&status.print()), Ok(status));
+            }
+            let conffiles = parse_field(&text);
+            prop_assert_eq!(parse_field(&print_field(&conffiles)), conffiles);
+            let accounts = Accounts::parse(&text);
+            let _ = (trigger::parse_control(&text), FileInterests::parse(&text), Diversions::parse(&text));
+            let _ = Overrides::parse(&text, &accounts, &accounts);
+            let mut filters = Filters::default();
+            filters.add(&text);
+            for path in super::list::parse(&text) {
+                let _ = filters.skips(path, true);
+            }
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub(crate) const DIRECTORY: &str = "var/lib/dpkg";
 pub(crate) struct Database {
     root: PathBuf,
     pub(crate) status: Status,
+    /// Packages that are placed and that dpkg is to know of later, by name.
+    coming: BTreeMap<String, Stanza>,
     pub(crate) diversions: Diversions,
     pub(crate) overrides: Overrides,
     pub(crate) filters: Filters,
@@ -47,6 +49,7 @@ impl Database {
         let mut database = Self {
             root: root.to_owned(),
             status: Status::default(),
+            coming: BTreeMap::new(),
             diversions: Diversions::default(),
             overrides: Overrides::default(),
             filters: Filters::default(),
@@ -162,6 +165,16 @@ impl Database {
         self.owners.get(path).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// What is known of a package that has files, whether or not dpkg knows of it yet.
+    pub(crate) fn owner(&self, name: &str, architecture: &str) -> Option<&Stanza> {
+        self.coming.get(name).or_else(|| self.status.get(name, architecture))
+    }
+
+    /// Notes a package that is placed before dpkg is to know of it.
+    pub(crate) fn expect(&mut self, stanza: &Stanza) {
+        self.coming.insert(stanza.name().to_owned(), stanza.clone());
+    }
+
     /// Notes that a package has a path.
     pub(crate) fn own(&mut self, path: &[u8], package: &str) {
         match self.owners.get_mut(path) {
@@ -186,6 +199,7 @@ impl Database {
 
     /// Puts a package's stanza into the status.
     pub(crate) fn set_stanza(&mut self, stanza: Stanza) {
+        self.coming.remove(stanza.name());
         self.status.insert(stanza);
         self.status_changed = true;
     }

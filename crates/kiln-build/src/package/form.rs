@@ -340,3 +340,84 @@ impl<'a> Fields<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kiln_testkit::{Compression, Package};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn package() -> Package {
+        Package::new("a", "1")
+            .compressed(Compression::None)
+            .file("/usr/bin/a", "content")
+            .hard_link("/usr/bin/b", "/usr/bin/a")
+            .symlink("/usr/bin/c", "a")
+            .owned_by("/usr/bin/a", ("mail", 8), ("games", 60))
+            .conffile("/etc/a", "setting")
+            .script("postinst", "#!/bin/sh\n")
+    }
+
+    fn made(package: &Package) -> (Form, Vec<u8>) {
+        let mut bytes = Vec::new();
+        let form = make(&package.deb()[..], &mut bytes).unwrap();
+        (form, bytes)
+    }
+
+    fn read_back(bytes: &[u8]) -> Option<Form> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = camino::Utf8PathBuf::from_path_buf(directory.path().join("form")).unwrap();
+        fs::write(&path, bytes).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn a_form_reads_back() {
+        let (form, bytes) = made(&package());
+        assert_eq!(read_back(&bytes).as_ref(), Some(&form));
+        let file = form.entries.iter().find(|entry| entry.entry.path == b"usr/bin/a").unwrap();
+        let start = usize::try_from(file.offset_bytes).unwrap();
+        assert_eq!(&bytes[start..start + 7], b"content");
+        assert_eq!(file.entry.user, Owner { id: 8, name: b"mail".to_vec() });
+        // The package brings no md5sums: then dpkg wants them of every file.
+        assert_eq!(file.md5, Some(Md5::digest(b"content").into()));
+        assert_eq!(form.newest(), 1_735_689_600);
+    }
+
+    #[test]
+    fn digests_are_taken_where_they_are_wanted() {
+        let (form, _) = made(&package().script("md5sums", ""));
+        let with_digest: Vec<_> = form.entries.iter().filter(|entry| entry.md5.is_some()).collect();
+        assert_eq!(with_digest.len(), 1);
+        assert_eq!(with_digest[0].entry.path, b"etc/a");
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let (_, bytes) = made(&package());
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            assert_eq!(read_back(&damaged), None, "bit of byte {at}");
+        }
+        for length in (0..bytes.len()).step_by(7) {
+            assert_eq!(read_back(&bytes[..length]), None, "cut after {length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_damaged_package_has_no_form() {
+        let deb = package().compressed(Compression::Xz).deb();
+        for length in [0, 100, deb.len() / 2, deb.len() - 30] {
+            assert!(make(&deb[..length], io::sink()).is_err(), "{length} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_index_gives_an_answer(index in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&index);
+        }
+    }
+}

@@ -32,7 +32,6 @@ const GROUP: &str = "root:x:0:\nmail:x:8:\nstaff:x:50:\n";
 
 /// Files that tell nothing, or that Kiln's own way has to differ in: locks, logs, backups, and what says so itself.
 const OF_NO_INTEREST: &[&str] = &[
-    "usr/sbin",
     "var/lib/dpkg/available",
     "var/lib/dpkg/diversions-old",
     "var/lib/dpkg/lock",
@@ -199,15 +198,35 @@ impl Ground {
         }
     }
 
+    /// The essential set in an empty tree, with the host's dpkg as the package `dpkg`: a line for each file.
+    pub(super) fn essential(&mut self, packages: &[Package]) -> Result<BTreeSet<String>, StageError> {
+        let mut dpkg = Package::new("dpkg", "1.99").essential().symlink("/usr/bin/sh", "dash");
+        for (path, bytes) in programs().unwrap() {
+            dpkg = dpkg.executable(&format!("/{path}"), bytes);
+        }
+        for name in ["info", "updates"] {
+            dpkg = dpkg.directory(&format!("/var/lib/dpkg/{name}"), 0o755);
+        }
+        let packages = [&[dpkg.compressed(kiln_testkit::Compression::None)], packages].concat();
+        self.lowers.clear();
+        let layer = self.new_layer();
+        self.install_as(true, &[&packages], layer.clone())?;
+        Ok(self.describe(&layer))
+    }
+
     /// Kiln's way, into a new layer; the tree of the next test stays as it is.
     fn kiln(&self, waves: Waves<'_>, layer: Utf8PathBuf) -> Result<i64, StageError> {
+        self.install_as(false, waves, layer)
+    }
+
+    fn install_as(&self, essential: bool, waves: Waves<'_>, layer: Utf8PathBuf) -> Result<i64, StageError> {
         let waves: Vec<Vec<LockedPackage>> =
             waves.iter().map(|wave| wave.iter().map(|package| self.locked(package)).collect()).collect();
         let unpacked = Unpacked::start(&self.store, waves.iter().flatten().cloned(), 1);
         // Here root plays the user's part outside: what it makes must be the user's before somebody looks from inside.
         unpacked.forms(&waves.iter().flatten().collect::<Vec<_>>())?;
         self.share();
-        let work = PackageWork { architecture: "amd64".to_owned(), essential: false, waves, manual: BTreeSet::new() };
+        let work = PackageWork { architecture: "amd64".to_owned(), essential, waves, manual: BTreeSet::new() };
         let ids = FixedIds::default();
         let place = Workplace {
             store: &self.store,

@@ -43,8 +43,8 @@ pub(crate) struct Placer {
     forms: OwnedFd,
     /// Whether the tree was empty, and nothing of dpkg has run in it.
     essential: bool,
-    /// Directories that are surely there.
-    directories: BTreeSet<Vec<u8>>,
+    /// Directories that are surely there, and whether they hand their group on to new files (set-group-id).
+    directories: BTreeMap<Vec<u8>, bool>,
     window: Vec<u8>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Placed {
 
 impl Placer {
     pub(crate) fn new(tree: Tree, forms: OwnedFd, essential: bool) -> Self {
-        Self { tree, forms, essential, directories: BTreeSet::new(), window: Vec::new() }
+        Self { tree, forms, essential, directories: BTreeMap::new(), window: Vec::new() }
     }
 
     /// Scripts ran: what was sure is not any more.
@@ -125,13 +125,21 @@ impl Placer {
         refuse_impossible(database, package, entry)?;
         let target = database.diversions.place_of(&entry.path, name).to_vec();
         one.placed.awaited.extend(database.activate_path(&target));
-        if entry.kind == EntryKind::Directory && self.directories.contains(&target) {
+        if entry.kind == EntryKind::Directory && self.directories.contains_key(&target) {
             one.placed.paths.push(entry.path.clone());
             database.own(&entry.path, name);
             return Ok(());
         }
         let is_conffile = package.is_conffile(&entry.path);
         let doing = || format!("place {entry} of {name}");
+        let is_filtered = database.filters.skips(&entry.path, may_lead_on(entry));
+        let is_new = !is_conffile && !is_filtered && database.owners(&entry.path).is_empty();
+        if is_new && self.write_new(database, form, &target, contents).doing(doing)? {
+            one.note_digest(form);
+            one.placed.paths.push(entry.path.clone());
+            database.own(&entry.path, name);
+            return Ok(());
+        }
         let existing = self.tree.existing(&target, &entry.kind).doing(doing)?;
         match self.decide(database, package, entry, existing)? {
             Decision::Leave => {
@@ -144,21 +152,67 @@ impl Placer {
                 let metadata = metadata(database, entry);
                 self.tree.set_metadata(&target, &entry.kind, metadata).doing(doing)?;
             }
-            Decision::Place if !database.filters.skips(&entry.path, may_lead_on(entry)) => {
+            Decision::Place if !is_filtered => {
                 let place = Place { target: &target, existing, is_conffile };
                 self.write(database, form, &place, contents, one)
                     .map_err(|error| refuse_device(error, entry))
                     .doing(doing)?;
-                one.placed.taken.insert(entry.path.clone());
+                if !database.owners(&entry.path).is_empty() {
+                    one.placed.taken.insert(entry.path.clone());
+                }
             }
             Decision::Place | Decision::Share | Decision::Overlap { .. } => {}
         }
         if entry.kind == EntryKind::Directory {
-            self.directories.insert(target);
+            self.hands_group_on(&target).doing(doing)?;
         }
         one.placed.paths.push(entry.path.clone());
         database.own(&entry.path, name);
         Ok(())
+    }
+
+    /// The usual case, in as few calls as it can be: something where nothing is. Whether it was that.
+    fn write_new(
+        &mut self,
+        database: &Database,
+        form: &FormEntry,
+        target: &[u8],
+        contents: &mut Contents,
+    ) -> io::Result<bool> {
+        let entry = &form.entry;
+        let metadata = metadata(database, entry);
+        let parent = target.iter().rposition(|byte| *byte == b'/').and_then(|slash| target.get(..slash));
+        let has_other_group = self.hands_group_on(parent.unwrap_or_default())?;
+        let made = match &entry.kind {
+            EntryKind::File { size_bytes } => self.tree.make_file(target, metadata).and_then(|mut file| {
+                contents.copy(form.offset_bytes, *size_bytes, &mut file)?;
+                set_file_metadata(&file, metadata, has_other_group)
+            }),
+            EntryKind::Directory => self.tree.make_directory(target, metadata).and_then(|()| {
+                self.directories.insert(target.to_vec(), metadata.mode & 0o2000 != 0);
+                self.tree.set_new_metadata(target, &entry.kind, metadata, has_other_group)
+            }),
+            EntryKind::Symlink { target: to } => self
+                .tree
+                .symlink(to, target)
+                .and_then(|()| self.tree.set_new_metadata(target, &entry.kind, metadata, has_other_group)),
+            _ => return Ok(false),
+        };
+        match made {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
+    /// Whether new files of a directory get its group instead of root's. Of no directory: no.
+    fn hands_group_on(&mut self, directory: &[u8]) -> io::Result<bool> {
+        if let Some(known) = self.directories.get(directory) {
+            return Ok(*known);
+        }
+        let Some(found) = self.tree.look_behind(directory)? else { return Ok(false) };
+        let hands_on = found.st_mode & 0o2000 != 0;
+        self.directories.insert(directory.to_vec(), hands_on);
+        Ok(hands_on)
     }
 
     fn decide(
@@ -240,11 +294,11 @@ impl Placer {
         let FormEntry { entry, offset_bytes, .. } = form;
         let metadata = metadata(database, entry);
         match &entry.kind {
-            EntryKind::Directory => self.tree.make_directory(at)?,
+            EntryKind::Directory => self.tree.make_directory(at, metadata)?,
             EntryKind::File { size_bytes } => {
-                let mut file = self.tree.make_file(at)?;
+                let mut file = self.tree.make_file(at, metadata)?;
                 contents.copy(*offset_bytes, *size_bytes, &mut file)?;
-                return set_file_metadata(&file, metadata);
+                return set_file_metadata(&file, metadata, true);
             }
             EntryKind::HardLink { to } => {
                 let waiting = one.pending.get(to).map(Vec::as_slice);
@@ -369,7 +423,7 @@ fn others<'a>(
 ) -> impl Iterator<Item = &'a Stanza> + use<'a> {
     let (name, architecture) = (package.stanza.name(), package.stanza.architecture());
     let names = database.owners(path).iter().filter(move |owner| &***owner != name);
-    names.filter_map(move |owner| database.status.get(owner, architecture))
+    names.filter_map(move |owner| database.owner(owner, architecture))
 }
 
 /// The digest that another package, whose configuration file it was, knows.

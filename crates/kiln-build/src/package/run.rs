@@ -132,6 +132,7 @@ impl<'a> Stage<'a> {
         let controls = packages.iter().map(|package| self.control(package)).collect::<Result<Vec<_>, _>>()?;
         let mut placed = Vec::new();
         for (package, control) in packages.iter().zip(&controls) {
+            self.database.expect(&control.stanza);
             placed.push(self.timed("place", |stage| stage.place(package, control))?);
         }
         prepare_database(&self.root, &self.job.work.architecture)?;

@@ -6,14 +6,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use fs_err as fs;
+use kiln_debian::dpkg::list;
 use kiln_sandbox::Ending;
 use kiln_testkit::Package;
+use md5::{Digest as _, Md5};
 
 use super::ground::{Ground, for_each_identity, write};
 use crate::workplace::StageError;
 
 fn package(name: &str) -> Package {
     Package::new(name, "1").for_all()
+}
+
+fn digest_of(text: &str) -> String {
+    list::hexadecimal(&Md5::digest(text).into())
 }
 
 /// Writes down who is called and with what, so that both ways must call the same scripts in the same order.
@@ -38,6 +44,15 @@ fn files_of_every_kind() {
             .owned_by("/var/mail", ("root", 0), ("mail", 999))
             .file("/var/mail/f", "f")
             .owned_by("/var/mail/f", ("mail", 998), ("strange", 7))
+            .file("/var/mail/inherits", "nothing")
+            .file_with_mode("/var/mail/open", "", 0o666)
+            .directory("/var/mail/deeper", 0o755)
+            .symlink("/var/mail/link", "f")
+            .directory("/usr/share/open", 0o777)
+            .directory("/usr/share/theirs", 0o755)
+            .owned_by("/usr/share/theirs", ("mail", 8), ("mail", 8))
+            .symlink("/usr/share/their-link", "theirs")
+            .owned_by("/usr/share/their-link", ("mail", 8), ("mail", 8))
             .file("/usr/share/large", vec![7; 3_000_000])
             .file("/usr/share/empty", "");
         ground.check_same(&[&[kinds, package("plain")]]);
@@ -260,6 +275,49 @@ fn files_that_are_filtered_out() {
         });
         let documented = package("documented").file("/usr/share/doc/documented/changelog", "x").file("/usr/bin/x", "");
         ground.check_same(&[&[documented]]);
+    });
+}
+
+#[test]
+fn the_essential_set() {
+    for_each_identity(|ground| {
+        let base = telling(package("base-files"))
+            .directory("/tmp", 0o1777)
+            .directory("/usr/sbin", 0o711)
+            .directory("/dev", 0o755)
+            .directory("/var/local", 0o2775)
+            .owned_by("/var/local", ("root", 0), ("staff", 50))
+            .conffile("/etc/issue", "Debian\n");
+        let accounts = package("base-passwd")
+            .script("preinst", "#!/bin/sh\ntest -e /usr/share/late && echo root:x:0:0 >/etc/passwd\n");
+        let late = telling(package("late"))
+            .file("/bin/late", "x")
+            .file("/usr/share/late", "")
+            .trigger("interest /usr/share/late");
+        let diverting =
+            "#!/bin/sh\ndpkg-divert --package diverting --rename --divert /usr/bin/tool.real --add /usr/bin/tool\n";
+        let diverting = package("diverting").script("preinst", diverting).file("/usr/bin/tool", "new");
+        let lines = ground.essential(&[base, accounts, late.clone(), diverting]).unwrap();
+        for expected in [
+            "bin 0:0 -> usr/bin",
+            "lib64 0:0 -> usr/lib64",
+            "tmp 1777 0:0 /",
+            "usr/sbin 711 0:0 /",
+            "var/local 2775 0:50 /",
+            "etc/passwd 644 0:0 1 root:x:0:0\n",
+            "etc/issue 644 0:0 1 Debian\n",
+            "usr/bin/late 644 0:0 1 x",
+            "usr/bin/tool 644 0:0 1 new",
+            "var/lib/dpkg/arch 644 0:0 1 amd64\n",
+            "told 644 0:0 1 base-files preinst install\nlate preinst install\nbase-files postinst configure \nlate postinst configure \n",
+        ] {
+            assert!(lines.contains(expected), "{expected}\n{lines:#?}");
+        }
+        let status = lines.iter().find(|line| line.starts_with("var/lib/dpkg/status ")).unwrap();
+        assert_eq!(status.matches("Status: install ok installed").count(), 5);
+        assert!(status.contains(&format!(" /etc/issue {}\n", digest_of("Debian\n"))), "{status}");
+        let error = ground.essential(&[late.clone(), package("later").file("/usr/share/late", "")]).unwrap_err();
+        assert_eq!(error.to_string(), "place /usr/share/late of later 1: it is also in late 1");
     });
 }
 

@@ -92,14 +92,16 @@ impl Tree {
         Ok(None)
     }
 
-    pub(crate) fn make_directory(&self, path: &[u8]) -> io::Result<()> {
-        Ok(mkdirat(&self.root, name(path), Mode::from_raw_mode(0o700))?)
+    /// A new directory, whose metadata is still to be set.
+    pub(crate) fn make_directory(&self, path: &[u8], metadata: Metadata) -> io::Result<()> {
+        Ok(mkdirat(&self.root, name(path), mode(metadata.mode & 0o755))?)
     }
 
-    /// A new file, which nobody may use before it has its metadata.
-    pub(crate) fn make_file(&self, path: &[u8]) -> io::Result<std::fs::File> {
+    /// A new file, whose metadata is still to be set.
+    pub(crate) fn make_file(&self, path: &[u8], metadata: Metadata) -> io::Result<std::fs::File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        Ok(openat(&self.root, path, flags, Mode::empty())?.into())
+        let mode = if is_plain(metadata.mode) { mode(metadata.mode) } else { Mode::empty() };
+        Ok(openat(&self.root, path, flags, mode)?.into())
     }
 
     pub(crate) fn link(&self, to: &[u8], path: &[u8]) -> io::Result<()> {
@@ -148,6 +150,23 @@ impl Tree {
         Ok(list::hexadecimal(&Md5::digest(&bytes).into()))
     }
 
+    /// Sets of the metadata of a directory or link that was just made what it has not by itself; `has_other_group` if the
+    /// group may be another than root's.
+    pub(crate) fn set_new_metadata(
+        &self,
+        path: &[u8],
+        kind: &EntryKind,
+        metadata: Metadata,
+        has_other_group: bool,
+    ) -> io::Result<()> {
+        let is_link = matches!(kind, EntryKind::Symlink { .. });
+        let is_root = (metadata.uid, metadata.gid) == (0, 0) && !has_other_group;
+        if !is_root || !(is_link || is_plain(metadata.mode)) {
+            return self.set_metadata(path, kind, metadata);
+        }
+        Ok(utimensat(&self.root, name(path), &times(metadata.modified), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
     /// Sets owner, mode and time, in the order in which one does not undo another.
     pub(crate) fn set_metadata(&self, path: &[u8], kind: &EntryKind, metadata: Metadata) -> io::Result<()> {
         let path = name(path);
@@ -160,13 +179,20 @@ impl Tree {
     }
 }
 
-/// Sets owner, mode and time of an open file.
-pub(crate) fn set_file_metadata(file: &std::fs::File, metadata: Metadata) -> io::Result<()> {
-    if (metadata.uid, metadata.gid) != (0, 0) || metadata.mode & 0o7000 != 0 {
+/// Sets owner, mode and time of a file that was just made; `has_other_group` if the group may be another than root's.
+pub(crate) fn set_file_metadata(file: &std::fs::File, metadata: Metadata, has_other_group: bool) -> io::Result<()> {
+    if has_other_group || (metadata.uid, metadata.gid) != (0, 0) {
         rustix::fs::fchown(file, Some(Uid::from_raw(metadata.uid)), Some(Gid::from_raw(metadata.gid)))?;
     }
-    rustix::fs::fchmod(file, mode(metadata.mode))?;
+    if !is_plain(metadata.mode) {
+        rustix::fs::fchmod(file, mode(metadata.mode))?;
+    }
     Ok(rustix::fs::futimens(file, &times(metadata.modified))?)
+}
+
+/// Whether a file gets this mode just by being made so: with the sandbox's umask of 022, and without special bits.
+fn is_plain(mode: u32) -> bool {
+    mode & !0o755 == 0
 }
 
 /// What the decision about an entry wants to know of it.

@@ -10,8 +10,10 @@ pub fn to_name(path: &[u8]) -> Vec<u8> {
 /// The path that dpkg's files call `name`.
 #[must_use]
 pub fn to_path(name: &[u8]) -> &[u8] {
-    let name = name.strip_prefix(b"/").unwrap_or(name);
-    let name = name.strip_suffix(b"/").unwrap_or(name);
+    let mut name = name.strip_prefix(b"/").unwrap_or(name);
+    while let Some(shorter) = name.strip_suffix(b"/") {
+        name = shorter;
+    }
     if name == b"." { b"" } else { name }
 }
 
@@ -61,7 +63,7 @@ mod tests {
         assert_eq!(paths, [&b""[..], b"usr", b"usr/bin/a b"]);
         assert_eq!(print(paths), text);
         assert_eq!(parse(b"").count(), 0);
-        assert_eq!(parse(b"/usr/\n").next(), Some(&b"usr"[..]));
+        assert_eq!(parse(b"/usr//\n").next(), Some(&b"usr"[..]));
     }
 
     #[test]
