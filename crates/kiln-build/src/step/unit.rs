@@ -24,6 +24,10 @@ const DIRECTORIES: [&str; 4] =
 /// Where init scripts are, each of which is a service too.
 const INIT_SCRIPTS: &str = "/etc/init.d";
 
+/// Types of units: systemd.unit(5).
+const TYPES: [&str; 10] =
+    [".automount", ".device", ".mount", ".path", ".service", ".slice", ".socket", ".swap", ".target", ".timer"];
+
 /// Types of units that generators and the kernel make while booting: one may mask what is not there yet.
 const MADE_AT_BOOT: [&str; 5] = [".mount", ".automount", ".swap", ".device", ".slice"];
 
@@ -70,10 +74,9 @@ pub(super) fn run(place: &Workplace<'_>, verb: Verb, units: &[String]) -> Result
 /// Every unit file of the tree, templates and init scripts included.
 fn known_units(root: &Root) -> Result<BTreeSet<String>, Problem> {
     let mut known = BTreeSet::new();
+    let is_unit = |name: &String| TYPES.iter().any(|kind| name.ends_with(kind));
     for directory in DIRECTORIES {
-        known.extend(
-            names(root, directory)?.into_iter().filter(|name| !name.ends_with(".d") && !name.ends_with(".wants")),
-        );
+        known.extend(names(root, directory)?.into_iter().filter(is_unit));
     }
     known.extend(names(root, INIT_SCRIPTS)?.into_iter().map(|name| format!("{name}.service")));
     Ok(known)
