@@ -179,7 +179,8 @@ fn of_target(Target { to, into, owner, group, mode }: &Target) -> Vec<Input> {
 fn of_surroundings(surroundings: &Surroundings) -> Vec<Input> {
     let Surroundings { env, directory, tools: _ } = surroundings;
     // Inputs are kept beside the layer and shown by `kiln why build`: what people put into a variable is not for that.
-    let variables = env.iter().map(|(name, value)| Input::new(format!("env {name}"), Sha256::of(value.as_bytes()).to_string()));
+    let variables =
+        env.iter().map(|(name, value)| Input::new(format!("env {name}"), Sha256::of(value.as_bytes()).to_string()));
     variables.chain(optional("cwd", directory.as_ref())).collect()
 }
 
