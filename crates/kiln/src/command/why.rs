@@ -139,7 +139,7 @@ mod tests {
             input("file site/run", Some(&one), Some(&format!("{one} executable"))),
             input("package nginx", Some(&format!("1.26-1 amd64 {one}")), Some(&format!("1.28-1 amd64 {two}"))),
             input("package curl", Some(&format!("8-1 amd64 {one}")), Some(&format!("8-1 amd64 {two}"))),
-            input("env GREETING", None, Some("hello")),
+            input("env GREETING", None, Some(&two)),
             input("directory site/old", Some(""), None),
             input("shell", Some("\n  echo a\n  echo b\n"), Some("\n  echo a\n  echo c\n")),
         ];
@@ -153,7 +153,23 @@ mod tests {
                 stage("web", "step 3: group shop", WhyRun::New),
             ],
         };
-        insta::assert_snapshot!(describe(&why), @"");
+        insta::assert_snapshot!(describe(&why), @r"
+        class web: 4 of 7 stages would run
+          packages (of class base)
+            its layer is not in the store, or has other ids than kiln.lock
+          step 1: copy site
+            file site/index.html: 6b86b273ff34 -> d4735e3a265e
+            file site/run: 6b86b273ff34 -> 6b86b273ff34 executable
+            package nginx: 1.26-1 -> 1.28-1
+            package curl: 8-1 amd64 6b86b273ff34 -> 8-1 amd64 d4735e3a265e
+            env GREETING is new: d4735e3a265e
+            directory site/old is gone
+            shell: \n  echo a\n  echo b\n -> \n  echo a\n  echo c\n
+          step 2: enable nginx.service
+            the tree below changes: step 1: copy site
+          step 3: group shop
+            the last build had no such stage
+        ");
     }
 
     #[test]
