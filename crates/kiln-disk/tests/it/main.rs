@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails is a failed test")]
 
 mod archive;
+mod erofs;
 mod layer;
 mod model;
 mod stack;
+mod verity;
