@@ -24,7 +24,7 @@ build: need-cargo need-cc ## Build the release binary, target/release/kiln
 up: build ## Build Kiln, lock examples/shop and build its trees
 	cd $(SHOP) && $(KILN) lock
 	cd $(SHOP) && $(KILN) lock --check
-	cd $(SHOP) && $(KILN) build --tree-only
+	cd $(SHOP) && $(KILN) build --tree-only --no-locked
 	cd $(SHOP) && $(KILN) why build web
 
 test: need-cargo need-cc ## Run every check and every test
