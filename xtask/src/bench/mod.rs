@@ -107,10 +107,17 @@ fn measure_trees(sides: &tree::Sides<'_>, bench: &Bench, pace: Pace) -> anyhow::
     let mut trees = Vec::new();
     if let Ok(memory) = tempfile::Builder::new().prefix("kiln-bench-").tempdir_in(SHARED_MEMORY) {
         let directory = Utf8Path::from_path(memory.path()).context("the name of a temporary directory is text")?;
-        trees.push(sides.measure(&directory.join("trees"), true, pace)?);
+        trees.push(measure_place(sides, &directory.join("trees"), true, pace)?);
     }
-    trees.push(sides.measure(&bench.directory.join("trees"), false, pace)?);
+    trees.push(measure_place(sides, &bench.directory.join("trees"), false, pace)?);
     Ok(trees)
+}
+
+fn measure_place(sides: &tree::Sides<'_>, directory: &Utf8Path, is_memory: bool, pace: Pace) -> anyhow::Result<Trees> {
+    say(&format!("making trees in {directory}"));
+    let measured = sides.measure(directory, is_memory, pace)?;
+    say(&measured.to_string());
+    Ok(measured)
 }
 
 /// Where Linux has files in memory, for programs.

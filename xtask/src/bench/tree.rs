@@ -122,8 +122,8 @@ impl<'a> Sides<'a> {
 
 impl Place<'_> {
     fn measure(&self, pace: Pace) -> anyhow::Result<Trees> {
-        let plain = self.build_from_nothing(pace, "mmdebstrap", &[])?;
-        let without_initrd = self.build_from_nothing(pace, "mmdebstrap with INITRD=No", &[("INITRD", "No")])?;
+        let plain = self.build_from_nothing(pace, "mmdebstrap", 0.4, &[])?;
+        let without_initrd = self.build_from_nothing(pace, "mmdebstrap with INITRD=No", 1.0, &[("INITRD", "No")])?;
         let (mut figures, parts_ms) = self.caches(pace)?;
         figures.extend(self.memory()?);
         figures.extend(self.similar_classes()?);
@@ -131,7 +131,13 @@ impl Place<'_> {
         Ok(Trees { file_system, comparisons: vec![plain, without_initrd], figures, parts_ms })
     }
 
-    fn build_from_nothing(&self, pace: Pace, peer: &str, environment: &[(&str, &str)]) -> anyhow::Result<Comparison> {
+    fn build_from_nothing(
+        &self,
+        pace: Pace,
+        peer: &str,
+        goal_ratio: f64,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Comparison> {
         let kiln = |run: usize| {
             let store = self.store(&format!("kiln-{}-{run}", environment.len()))?;
             let took = time(&mut self.build(&store, CLASS))?;
@@ -145,7 +151,7 @@ impl Place<'_> {
             self.forget(&out)?;
             Ok(took)
         };
-        pace.compare("tree from nothing", peer, 0.4, kiln, mmdebstrap)
+        pace.compare("tree from nothing", peer, goal_ratio, kiln, mmdebstrap)
     }
 
     fn order<'o>(&'o self, out: &'o Utf8Path, environment: &'o [(&'o str, &'o str)]) -> Order<'o> {
