@@ -1,7 +1,7 @@
 //! Trees, compared with mmdebstrap's from the same packages.
 //!
 //! 1. Every set of packages is locked and fetched; a directory is written that serves all of it as a mirror.
-//! 2. mmdebstrap makes a tree from a repository of exactly the locked packages ([`reference`]), twice, so that what it
+//! 2. mmdebstrap makes a tree from a repository of exactly the locked packages ([`mod@reference`]), twice, so that what it
 //!    makes otherwise each time is known. What it made is remembered as long as packages and tool are the same.
 //! 3. Kiln builds the same from the lock, in a store that is empty at first, and exports it ([`kiln`]).
 //! 4. Both archives are read by the same reader ([`manifest`]) and compared in every property but times ([`compare`]).
