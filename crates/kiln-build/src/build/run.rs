@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use jiff::SignedDuration;
 use kiln_disk::{Change, Layer, Node, Tree};
 use kiln_model::digest::Sha256;
 use kiln_model::event::{Event, Report};
@@ -34,6 +35,9 @@ const RUNS_MAX: usize = 4;
 
 /// How soon who waits for a turn sees that the build is cancelled.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// After this the kernel has written a file to the disk by itself (vm.dirty_expire_centisecs is 30 s), give or take.
+const WRITTEN_BACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// A build under way.
 pub(super) struct Runner<'a> {
@@ -194,11 +198,12 @@ impl<'a> Runner<'a> {
     /// Clears what killed processes left, and makes older layers outlast this boot, while the stages run.
     fn tidy(&self, identity: Identity) {
         let (store, boot) = (self.environment.store.clone(), self.options.boot.to_owned());
+        let settled = self.environment.now - WRITTEN_BACK;
         std::thread::spawn(move || {
             let layers = store.layers(&boot);
             let remove = |path: &Utf8Path| layer::remove_tree(path, identity).map_err(io::Error::other);
             // Best effort: the next build does it again.
-            let _ = layers.flush();
+            let _ = layers.flush(settled);
             let _ = layers.sweep(&remove);
         });
     }

@@ -4,9 +4,10 @@ use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use jiff::Timestamp;
 use kiln_model::digest::Sha256;
 
-use super::{Exclusion, FLUSHED, Layers, exclude, names_in};
+use super::{Exclusion, FLUSHED, Layers, RECORD, exclude, names_in};
 use crate::aside;
 use crate::claim::{Claim, claim};
 use crate::store::StoreError;
@@ -92,17 +93,19 @@ impl Layers<'_> {
         result
     }
 
-    /// Brings every layer that counts, and is not on the disk yet, there: one flush of the file system for all. Slow where
-    /// much was written: for a thread that nobody waits for.
+    /// Brings every layer that counts, was made before that time, and is not on the disk yet, there: one flush of the file
+    /// system for all. What was written long ago the kernel has written back by itself, and a flush is quick; one of what was
+    /// written just now is slow, and holds up even a process that ends.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn flush(&self) -> Result<(), StoreError> {
+    pub fn flush(&self, made_before: Timestamp) -> Result<(), StoreError> {
         let flush = || {
             let mut waiting = Vec::new();
             for name in names_in(&self.store.directory("layer"))? {
                 let directory = self.directory(&name);
-                if !directory.join(FLUSHED).exists() && self.record(&directory)?.is_some() {
+                let is_due = !directory.join(FLUSHED).exists() && is_made_before(&directory, made_before)?;
+                if is_due && self.record(&directory)?.is_some() {
                     waiting.push(directory);
                 }
             }
@@ -117,6 +120,15 @@ impl Layers<'_> {
 
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(fs::File::open(self.store.root())?.file())?)
+    }
+}
+
+/// Whether the layer's record, its last file, is from before that time. A layer that is gone meanwhile is not.
+fn is_made_before(directory: &Utf8Path, time: Timestamp) -> io::Result<bool> {
+    match fs::metadata(directory.join(RECORD)) {
+        Ok(metadata) => Ok(Timestamp::try_from(metadata.modified()?).is_ok_and(|made| made < time)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -200,7 +200,9 @@ fn a_draft_without_a_tree_is_refused() {
 fn what_was_not_flushed_before_the_machine_stopped_does_not_count() {
     let place = Place::new();
     drop(stage(&place.layers(), "flushed", 1));
-    place.layers().flush().unwrap();
+    place.layers().flush(Timestamp::MIN).unwrap();
+    assert!(place.store.layers("next-boot").find(&key("flushed")).unwrap().is_empty());
+    place.layers().flush(Timestamp::MAX).unwrap();
     drop(stage(&place.layers(), "lost", 1));
     let next = place.store.layers("next-boot");
     assert!(next.find(&key("lost")).unwrap().is_empty());
