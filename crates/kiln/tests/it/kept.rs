@@ -136,7 +136,7 @@ fn a_child_cannot_replace_what_its_parent_has() {
 }
 
 #[test]
-fn a_childs_exclusion_of_what_is_inherited_fits() {
+fn an_exclusion_of_what_is_inherited_fits() {
     let foo = Package::new("foo", "1").depends("libfoo");
     let classes = base("\"foo\"") + "[class.web]\nfrom = \"base\"\nexclude = [\"libfoo\"]\npackages = [\"nginx\"]\n";
     let shop = shop_with(&[foo, Package::new("libfoo", "1")], &classes);
