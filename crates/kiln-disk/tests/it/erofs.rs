@@ -1,19 +1,15 @@
-//! Images: read back by Kiln, and by the kernel and erofs-utils where they are.
+//! Images: what is read back is what went in.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read as _};
-use std::process::Command;
 
 use kiln_disk::erofs::{BLOCK_BYTES, Check, Image, Layout, WriteError};
 use kiln_disk::tar::Content;
-use kiln_disk::{Change, Entry, Layer, Node, NodeKind, Tree};
+use kiln_disk::{Change, Layer, Node, NodeKind, Tree};
 use kiln_model::digest::Sha256;
 use proptest::prelude::*;
 
 use crate::layer::{directory, link, node, symlink};
-
-/// `cap_net_raw=ep`, which Linux shows only in the right form.
-const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// A tree, and the contents of its files by path.
 #[derive(Debug, Clone, Default)]
@@ -365,149 +361,4 @@ proptest! {
         image.truncate(end.index(image.len()));
         prop_assert!(Image::open(Cursor::new(&image)).is_err());
     }
-}
-
-/// What the kernel says about a mounted tree: one line a path.
-const LISTER: &str = r#"
-import hashlib, os, stat, sys
-root = os.fsencode(sys.argv[1])
-paths = [b""]
-for place, directories, files in os.walk(root):
-    paths += [os.path.relpath(os.path.join(place, name), root) for name in directories + files]
-for path in sorted(paths):
-    full = os.path.join(root, path) if path else root
-    found = os.lstat(full)
-    parts = [path.hex(), oct(found.st_mode), found.st_uid, found.st_gid, found.st_nlink, int(found.st_mtime // 1)]
-    if stat.S_ISREG(found.st_mode):
-        parts.append(hashlib.sha256(open(full, "rb").read()).hexdigest())
-    if stat.S_ISLNK(found.st_mode):
-        parts.append(os.readlink(full).hex())
-    if stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode):
-        parts.append(f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}")
-    for name in sorted(os.listxattr(full, follow_symlinks=False), key=os.fsencode):
-        parts.append(os.fsencode(name).hex() + "=" + os.getxattr(full, name, follow_symlinks=False).hex())
-    print(*parts)
-"#;
-
-/// The same of a tree.
-fn listed(tree: &Tree) -> String {
-    let mut lines = String::new();
-    for (path, _) in tree.entries() {
-        let node = tree.node(path).unwrap();
-        let mut parts = vec![hex(path), mode(node), node.uid.to_string(), node.gid.to_string()];
-        parts.extend([links(tree, path).to_string(), node.modified.to_string()]);
-        match &node.kind {
-            NodeKind::File { sha256, .. } => parts.push(sha256.to_string()),
-            NodeKind::Symlink { target } => parts.push(hex(target)),
-            NodeKind::CharacterDevice { major, minor } | NodeKind::BlockDevice { major, minor } => {
-                parts.push(format!("{major}:{minor}"));
-            }
-            _ => {}
-        }
-        parts.extend(node.attributes.iter().map(|(name, value)| format!("{}={}", hex(name), hex(value))));
-        lines += &(parts.join(" ") + "\n");
-    }
-    lines
-}
-
-/// How many names a file has; a directory has one more in itself, and one in each directory in it.
-fn links(tree: &Tree, path: &[u8]) -> usize {
-    if tree.node(path).unwrap().is_directory() {
-        let start = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
-        let names = tree.entries().filter_map(|(other, _)| Some((other, other.strip_prefix(start.as_slice())?)));
-        let children = names.filter(|(_, name)| !name.is_empty() && !name.contains(&b'/'));
-        return 2 + children.filter(|(path, _)| tree.node(path).unwrap().is_directory()).count();
-    }
-    let first = if let Some(Entry::HardLink { to }) = tree.get(path) { to } else { path };
-    1 + tree.entries().filter(|(_, entry)| matches!(entry, Entry::HardLink { to } if to == first)).count()
-}
-
-fn mode(node: &Node) -> String {
-    let kind = match node.kind {
-        NodeKind::Directory => 0o040_000,
-        NodeKind::File { .. } => 0o100_000,
-        NodeKind::Symlink { .. } => 0o120_000,
-        NodeKind::CharacterDevice { .. } => 0o020_000,
-        NodeKind::BlockDevice { .. } => 0o060_000,
-        NodeKind::Fifo => 0o010_000,
-        NodeKind::Socket => 0o140_000,
-    };
-    format!("0o{:o}", kind | node.mode)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A sample that has all that the judges should see.
-fn for_judges() -> Sample {
-    let mut sample = everything().with_file(b"zero", 0).with_file(b"large", 3_000_000).with_file(b"tail", 4096 + 100);
-    let large: &[(&[u8], Vec<u8>)] = &[(b"user.large", vec![7; 65_535]), (b"security.capability", CAPABILITY.to_vec())];
-    sample = sample.with_attributes(b"one", large).with_attributes(b"two", large);
-    // No program shows an owner whose number means that there is none.
-    sample.layer.changes.remove(b"far".as_slice());
-    for number in 0..3000 {
-        let path = format!("!before/{}{number}", "n".repeat(number % 200));
-        sample = sample.with_file(path.as_bytes(), number);
-    }
-    sample
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let problems = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {problems}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[test]
-#[ignore = "needs erofs-utils: cargo test -p kiln-disk -- --ignored fsck"]
-fn fsck_finds_nothing() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("image").into_os_string().into_string().unwrap();
-    for sample in [Sample::default(), for_judges()] {
-        fs_err::write(&path, sample.image()).unwrap();
-        run("fsck.erofs", &[&path]);
-        run("dump.erofs", &["-s", "-S", &path]);
-    }
-}
-
-#[test]
-#[ignore = "needs root, and a kernel with EROFS and loop devices: cargo test -p kiln-disk -- --ignored kernel"]
-fn the_kernel_sees_the_tree() {
-    let directory = tempfile::tempdir().unwrap();
-    let text = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
-    let (image, mount) = (text("image"), text("mount"));
-    let sample = for_judges();
-    fs_err::write(&image, sample.image()).unwrap();
-    fs_err::create_dir(&mount).unwrap();
-    run("mount", &["-t", "erofs", "-o", "loop,ro", &image, &mount]);
-    let seen = Command::new("python3").args(["-c", LISTER, &mount]).output();
-    run("umount", &[&mount]);
-    let seen = String::from_utf8(seen.unwrap().stdout).unwrap();
-    for (seen, expected) in seen.lines().zip(listed(&sample.tree()).lines()) {
-        assert_eq!(seen, expected);
-    }
-    assert_eq!(seen.lines().count(), sample.tree().len());
-}
-
-#[test]
-#[ignore = "needs root and erofs-utils: cargo test -p kiln-disk -- --ignored mkfs"]
-fn images_of_mkfs_are_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let text = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
-    let (image, source) = (text("image"), text("tree"));
-    fs_err::create_dir(&source).unwrap();
-    for number in 0..500 {
-        fs_err::write(format!("{source}/file-{number}"), vec![b'x'; number * 20]).unwrap();
-    }
-    fs_err::hard_link(format!("{source}/file-7"), format!("{source}/seven")).unwrap();
-    run("mkfs.erofs", &["--quiet", "-T1000", &image, &source]);
-    let tree = Image::open(fs_err::File::open(&image).unwrap()).unwrap().tree().unwrap();
-    assert_eq!(tree.len(), 502);
-    for number in 0..500 {
-        let found = tree.node(format!("file-{number}").as_bytes()).unwrap();
-        assert_eq!(found.kind, file_of(&vec![b'x'; number * 20]).kind, "{number}");
-    }
-    assert_eq!(tree.node(b"seven").unwrap().size_bytes(), 140);
 }

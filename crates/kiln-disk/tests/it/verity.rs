@@ -1,7 +1,6 @@
 //! Hash trees: those that `veritysetup` makes, damage, and hashes that are used again.
 
 use std::io::Write as _;
-use std::process::Command;
 
 use kiln_disk::verity::{BLOCK_BYTES, HashTree, Hashing, Leaves, Salt, Superblock, VerityError, verify};
 use kiln_model::digest::Sha256;
@@ -138,27 +137,5 @@ proptest! {
             leaves.set(block, &superblock.salt.hash_blocks(bytes)).unwrap();
         }
         prop_assert_eq!(device(&leaves, &salt()), sealed(&new, &salt()));
-    }
-}
-
-#[test]
-#[ignore = "needs veritysetup: cargo test -p kiln-disk -- --ignored veritysetup"]
-fn veritysetup_makes_and_accepts_the_same() {
-    let directory = tempfile::tempdir().unwrap();
-    let text = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
-    let (data, ours, theirs) = (text("data"), text("ours"), text("theirs"));
-    for blocks in [1, 2, 128, 129, 300, 20_000] {
-        let image = image(blocks);
-        let (root, hashes) = sealed(&image, &salt());
-        fs_err::write(&data, &image).unwrap();
-        fs_err::write(&ours, &hashes).unwrap();
-        let salt = format!("--salt={}", "ab".repeat(32));
-        let uuid = "--uuid=30313233-3435-3637-3839-616263646566";
-        let format = Command::new("veritysetup").args(["format", &salt, uuid, &data, &theirs]).output().unwrap();
-        let said = String::from_utf8(format.stdout).unwrap();
-        assert!(said.contains(&root.to_string()), "{blocks}: {said}");
-        assert!(fs_err::read(&theirs).unwrap() == hashes, "{blocks}");
-        let verify = Command::new("veritysetup").args(["verify", &data, &ours, &root.to_string()]).output().unwrap();
-        assert!(verify.status.success(), "{blocks}: {}", String::from_utf8_lossy(&verify.stderr));
     }
 }
