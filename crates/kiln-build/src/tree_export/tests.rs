@@ -45,10 +45,14 @@ fn export(
     force: bool,
     place: &Utf8Path,
 ) -> Result<super::TreeExported, TreeExportError> {
-    let (identity, cancel) = (ground.identity, CancelToken::new().unwrap());
-    let export =
-        TreeExport { class: "web", architecture: "amd64", tree, identity, format, force, threads, cancel: &cancel };
-    export.write_to(place)
+    let cancel = CancelToken::new().unwrap();
+    TreeExport { force, threads, ..plain(ground, tree, format, &cancel) }.write_to(place)
+}
+
+/// An export by one thread that replaces nothing.
+fn plain<'a>(ground: &Ground, tree: &'a ClassTree, format: TreeFormat, cancel: &'a CancelToken) -> TreeExport<'a> {
+    let (class, architecture, identity) = ("web", "amd64", ground.identity);
+    TreeExport { class, architecture, tree, identity, format, force: false, threads: 1, cancel }
 }
 
 /// Whether nothing but these names is in a directory.
@@ -277,18 +281,8 @@ impl io::Write for Closed {
 fn an_output_that_is_closed_is_why_the_export_ends() {
     for_each_identity(|ground| {
         let tree = ClassTree::read(&layers(ground), EPOCH).unwrap();
-        let (identity, cancel) = (ground.identity, CancelToken::new().unwrap());
-        let (format, force, threads) = (TreeFormat::Tar, false, 1);
-        let export = TreeExport {
-            class: "web",
-            architecture: "amd64",
-            tree: &tree,
-            identity,
-            format,
-            force,
-            threads,
-            cancel: &cancel,
-        };
+        let cancel = CancelToken::new().unwrap();
+        let export = plain(ground, &tree, TreeFormat::Tar, &cancel);
         let error = export.stream_to(&mut Closed(3)).unwrap_err();
         assert!(
             matches!(&error, TreeExportError::Stream(error) if error.kind() == io::ErrorKind::BrokenPipe),
@@ -305,20 +299,10 @@ fn an_export_that_is_interrupted_leaves_nothing() {
     for_each_identity(|ground| {
         let tree = ClassTree::read(&layers(ground), EPOCH).unwrap();
         let out = ground.directory("out");
-        let (identity, cancel) = (ground.identity, CancelToken::new().unwrap());
+        let cancel = CancelToken::new().unwrap();
         cancel.cancel();
         for (format, name) in [(TreeFormat::Tar, "a.tar"), (TreeFormat::Oci, "b")] {
-            let (force, threads) = (false, 1);
-            let export = TreeExport {
-                class: "web",
-                architecture: "amd64",
-                tree: &tree,
-                identity,
-                format,
-                force,
-                threads,
-                cancel: &cancel,
-            };
+            let export = plain(ground, &tree, format, &cancel);
             assert!(matches!(export.write_to(&out.join(name)), Err(TreeExportError::Interrupted)));
         }
         check_names(&out, &[]);
